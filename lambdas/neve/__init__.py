@@ -1,0 +1,1 @@
+"""neve: what every Lambda and the operators' command share."""

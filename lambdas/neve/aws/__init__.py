@@ -1,0 +1,1 @@
+"""Adapters: the ports of neve.ports on DynamoDB, S3 and SQS."""

@@ -1,0 +1,101 @@
+"""One settings dataclass per function: built by the stack, read by the Lambda.
+
+A stack calls `environment(CollectConfig(...))` and hands the result to the function; the function calls
+`read(CollectConfig, os.environ)`. Field `target_bytes` travels as NEVE_TARGET_BYTES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+from neve.errors import SettingInvalid
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig:
+    """Settings of Collect."""
+
+    content_bucket: str
+    archives_table: str
+    parked_table: str
+    bundles_queue_url: str
+    large_queue_url: str
+    target_bytes: int
+    max_members: int
+    max_age_s: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteArchiveConfig:
+    """Settings of WriteArchive."""
+
+    content_bucket: str
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    parked_table: str
+    bundles_queue_url: str
+    collect_queue_url: str
+    storage_class: str
+    fetch_threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyLargeConfig:
+    """Settings of CopyLarge."""
+
+    content_bucket: str
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    parked_table: str
+    large_queue_url: str
+    storage_class: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Settings of Sweep."""
+
+    archives_table: str
+    bundles_queue_url: str
+    large_queue_url: str
+
+
+Config = TypeVar("Config", CollectConfig, WriteArchiveConfig, CopyLargeConfig, SweepConfig)
+
+
+def _variable(field_name: str) -> str:
+    return f"NEVE_{field_name.upper()}"
+
+
+def environment(
+    config: CollectConfig | WriteArchiveConfig | CopyLargeConfig | SweepConfig,
+) -> dict[str, str]:
+    """The environment variables that carry `config` to its function."""
+    return {_variable(field.name): str(getattr(config, field.name)) for field in fields(config)}
+
+
+def read(kind: type[Config], variables: Mapping[str, str]) -> Config:
+    """The settings in `variables`.
+
+    Raises SettingInvalid, naming every variable that is missing or not a whole number.
+    """
+    problems: list[str] = []
+    values: dict[str, str | int] = {}
+    for field in fields(kind):
+        name = _variable(field.name)
+        text = variables.get(name)
+        if text is None:
+            problems.append(f"{name} is not set")
+        elif field.type != "int":
+            values[field.name] = text
+        elif text.isdecimal():
+            values[field.name] = int(text)
+        else:
+            problems.append(f"{name} is {text!r}, not a whole number")
+    if problems:
+        raise SettingInvalid(f"{kind.__name__}: {'; '.join(problems)}. Deploy the stack again with `cdk deploy`.")
+    return kind(**values)  # type: ignore[arg-type]  # each value was converted by its field's type above

@@ -1,0 +1,1 @@
+"""Pure rules. Nothing here talks to AWS, reads a clock or an environment."""

@@ -1,0 +1,72 @@
+"""An object version: what every event, part, member and row is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+NULL_VERSION = "null"
+SEQUENCER_WIDTH = 32
+"""S3 states no length; those seen have 16-18 hex digits. Padding makes strings of any length up to this comparable."""
+
+
+def padded_sequencer(sequencer: str) -> str:
+    """S3's sequencer left-padded with zeros, so that comparing strings compares numbers.
+
+    Source: S3 user guide, "Event message structure": pad the shorter value with zeros, then compare lexicographically.
+    """
+    return sequencer.rjust(SEQUENCER_WIDTH, "0") if sequencer else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectVersion:
+    """One version of one object in the content bucket.
+
+    size_bytes, etag (without quotes) and event_at are as the event told them; `sequencer` is padded, or "" if unknown.
+    """
+
+    key: str
+    version_id: str
+    size_bytes: int
+    etag: str
+    sequencer: str
+    event_at: datetime
+
+    @property
+    def pin(self) -> str:
+        """What names these bytes among all versions of the key.
+
+        A version id does, except `null`, which S3 overwrites in place: there the ETag is part of the name.
+        """
+        return f"{NULL_VERSION}-{self.etag}" if self.version_id == NULL_VERSION else self.version_id
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """(key, pin): the same bytes have the same identity, however often they are announced."""
+        return (self.key, self.pin)
+
+
+def to_fields(version: ObjectVersion) -> list[Any]:
+    """`version` as a short JSON array, for parts and messages. Inverse: from_fields."""
+    return [
+        version.key,
+        version.version_id,
+        version.size_bytes,
+        version.etag,
+        version.sequencer.lstrip("0"),
+        version.event_at.isoformat(),
+    ]
+
+
+def from_fields(values: list[Any]) -> ObjectVersion:
+    """The version that to_fields wrote. Raises ValueError or TypeError if it did not write it."""
+    key, version_id, size_bytes, etag, sequencer, event_at = values
+    return ObjectVersion(
+        key=str(key),
+        version_id=str(version_id),
+        size_bytes=int(size_bytes),
+        etag=str(etag),
+        sequencer=padded_sequencer(str(sequencer)),
+        event_at=datetime.fromisoformat(event_at),
+    )

@@ -1,0 +1,60 @@
+"""Everything neve raises on purpose.
+
+NeveError
+├── SettingInvalid       a setting or an environment variable is missing or out of range
+├── EventInvalid         a message is not what its queue carries; it is parked
+├── ManifestInvalid      a stored manifest does not say what docs/format.md demands
+├── ArchiveInvalid       a laid-out archive does not agree with its own manifest; nothing was sent
+├── SourceUnavailable    a source version can never be read as announced; it is parked
+│   ├── SourceGone       deleted, or never there
+│   ├── SourceChanged    other bytes stand where the announced ones stood
+│   └── SourceDenied     the permission is missing, or the object itself is in a Glacier class
+├── SourceDamaged        the bytes read do not have the checksum that S3 states for them
+└── Transient            try again later: throttled, timed out, or a 5xx
+"""
+
+from __future__ import annotations
+
+
+class NeveError(Exception):
+    """Base of all errors that neve raises on purpose."""
+
+
+class SettingInvalid(NeveError):
+    """A setting is missing or out of range; the message names it and the remedy."""
+
+
+class EventInvalid(NeveError):
+    """A message is not what its queue carries."""
+
+
+class ManifestInvalid(NeveError):
+    """A stored manifest does not follow docs/format.md."""
+
+
+class ArchiveInvalid(NeveError):
+    """A laid-out archive does not agree with its own manifest."""
+
+
+class SourceUnavailable(NeveError):
+    """A source version can never be read as announced."""
+
+
+class SourceGone(SourceUnavailable):
+    """The version was deleted, or was never there."""
+
+
+class SourceChanged(SourceUnavailable):
+    """Other bytes stand where the announced ones stood."""
+
+
+class SourceDenied(SourceUnavailable):
+    """The permission is missing, or the object itself lies in a Glacier class."""
+
+
+class SourceDamaged(NeveError):
+    """The bytes read do not have the checksum that S3 states for them."""
+
+
+class Transient(NeveError):
+    """Throttled, timed out, or a 5xx: the same call may succeed later."""

@@ -1,0 +1,1 @@
+"""Use cases: which side effect comes in which order, written against ports."""
