@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Literal, NoReturn, cast
 
-from neve.domain.names import FOLDER, MAX_KEY_BYTES
+from neve.domain.names import FOLDER, MAX_KEY_BYTES, is_safe
 from neve.domain.version import NULL_VERSION
 from neve.errors import ManifestInvalid
 
@@ -113,7 +113,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """A source and its place: the number in the archive from 0, the path in the tar, and where its first byte is."""
+    """A source and its place: the number in the archive from 0, the path in the tar, and where its first byte is.
+
+    For kind `object` number and offset are 0 and the name is empty.
+    """
 
     source: Source
     number: int
@@ -142,7 +145,7 @@ class Contents:
             where = f"member {member.source.key!r}"
             if member.number != number:
                 _refuse("number", f"must be {number}, not {member.number}", where)
-            if not _is_safe(member.name) or member.name in names:
+            if not is_safe(member.name) or member.name in names:
                 _refuse("name", f"must be a safe path of its own under {FOLDER}/, not {member.name!r}", where)
             names.add(member.name)
             if not member.source.sha256 or not member.source.md5:
@@ -466,12 +469,6 @@ def _is_crc64(value: str) -> bool:
         return len(base64.b64decode(value, validate=True)) == 8
     except (binascii.Error, ValueError):
         return False
-
-
-def _is_safe(name: str) -> bool:
-    """Whether extracting `name` stays inside files/ and prints as one line."""
-    folder, *rest = name.split("/")
-    return folder == FOLDER and bool(rest) and not any(part in {"", ".", ".."} for part in rest) and name.isprintable()
 
 
 def _refuse(name: str, problem: str, where: str) -> NoReturn:

@@ -42,6 +42,17 @@ _IGNORED = re.compile(
 """Default-ignorable characters, which HFS+ and case-folding ext4 and F2FS skip when they compare names."""
 
 
+_NEWER = re.compile(
+    "([\u0897\u0cf3\u0ece\u1acf-\u1aeb\u1c89\u1c8a\ua7cb-\ua7cf\ua7d2\ua7d4\ua7da-\ua7dc\ua7f1"
+    "\U000105c9\U000105e4\U00010d50-\U00010d85\U00010efa-\U00010eff\U00011241\U00011383-\U000113e2"
+    "\U00011b60-\U00011b67\U00011f00-\U00011f5a\U00013440\U00013447-\U00013455\U0001611e-\U0001612f"
+    "\U00016d68-\U00016d6a\U00016ea0-\U00016ed3\U0001ccd6-\U0001ccf9\U0001e030-\U0001e08f"
+    "\U0001e4ec-\U0001e4ef\U0001e5ee\U0001e5ef\U0001e6e3-\U0001e6f5]+)"
+)
+"""What Unicode 15.0 to 17.0 gave a case, a normal form or a rank among combining marks. Python 3.11 has the tables of
+14.0 and later ones have newer; left alone, these characters lead to the same names on all of them."""
+
+
 def safe_names(members: Sequence[tuple[str, str]]) -> list[str]:
     """The path inside the archive for each (key, pin), in the same order; it depends on nothing but this set.
 
@@ -67,6 +78,17 @@ def safe_names(members: Sequence[tuple[str, str]]) -> list[str]:
             attempt += 1
         taken.add(folded[position])
     return paths
+
+
+def is_safe(path: str) -> bool:
+    """Whether `path` could be one of safe_names: it extracts to inside `files/` anywhere, and prints as one line."""
+    folder, *components = path.split("/")
+    return (
+        folder == FOLDER
+        and bool(components)
+        and not _UNSAFE.search(path.replace("%", ""))
+        and not any(component in _SPECIAL or len(component.encode()) > MAX_COMPONENT_BYTES for component in components)
+    )
 
 
 def _escaped_path(key: str, components: dict[str, str]) -> str:
@@ -133,8 +155,12 @@ def _folded(path: str) -> str:
     path = path.replace("/", "\0")
     if path.isascii():
         return path.lower()
+    return "".join(piece if position % 2 else _fold(piece) for position, piece in enumerate(_NEWER.split(path)))
+
+
+def _fold(text: str) -> str:
     while True:
-        folded = unicodedata.normalize("NFKC", _IGNORED.sub("", path).casefold())
-        if folded == path:
+        folded = unicodedata.normalize("NFKC", _IGNORED.sub("", text).casefold())
+        if folded == text:
             return folded
-        path = folded
+        text = folded
