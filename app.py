@@ -1,0 +1,44 @@
+"""Composes the stacks of neve. Synthesizing them needs no network, credentials or git."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import aws_cdk as cdk
+
+# The functions' settings are read by the functions themselves: their package lies in the asset.
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lambdas"))
+
+from stacks.archive import ArchiveStack
+from stacks.operations import OperationsStack
+from stacks.settings import SettingsInvalid, read_settings
+from stacks.storage import StorageStack
+
+
+def build(app: cdk.App) -> None:
+    """Put the stacks into `app`, as its context has the settings. Raises SettingsInvalid."""
+    settings = read_settings(app.node.get_all_context())
+    storage = StorageStack(app, f"{settings.name}-storage", settings=settings)
+    archive = ArchiveStack(app, f"{settings.name}-archive", settings=settings, storage=storage)
+    OperationsStack(app, f"{settings.name}-operations", settings=settings, storage=storage, archive=archive)
+
+
+def synthesize(compose: Callable[[cdk.App], None]) -> int:
+    """Synthesize what `compose` puts into an app; the exit status. Settings that cannot be used are told on stderr."""
+    # The `cdk` command says where the assembly goes. Without it the templates are only looked at, by a person or a
+    # test, in a temporary folder: then the asset, for which pip may need the package index, is left out.
+    app = cdk.App() if "CDK_OUTDIR" in os.environ else cdk.App(context={"aws:cdk:bundling-stacks": []})
+    try:
+        compose(app)
+    except SettingsInvalid as invalid:
+        print(invalid, file=sys.stderr)  # noqa: T201
+        return 1
+    app.synth()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(synthesize(build))

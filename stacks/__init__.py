@@ -1,0 +1,1 @@
+"""The AWS resources of neve, one module per capability."""

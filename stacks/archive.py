@@ -1,0 +1,239 @@
+"""The archive thread: from the event of an upload to its archive in Glacier."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig
+
+from stacks.functions import allow, allow_objects, consume, function
+from stacks.outputs import output
+from stacks.queues import queue_with_dead_letters
+from stacks.settings import Settings
+from stacks.storage import COLLECT_WINDOW_S, UNFINISHED_INDEX, StorageStack
+
+SWEEP_EVERY = cdk.Duration.minutes(15)
+
+_ARCHIVES_ARE_NUMBERED = "An archive gets its number when it is written: the folder is as narrow as a policy can be."
+
+_READ_ROWS = ("dynamodb:GetItem", "dynamodb:Query")
+_CHANGE_ROWS = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
+
+
+class ArchiveStack(cdk.Stack):
+    """Collect, WriteArchive, CopyLarge and Sweep, each behind its queue."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack) -> None:
+        super().__init__(scope, construct_id, description="neve: from an upload's event to its archive")
+        self._settings = settings
+        self._storage = storage
+
+        self.bundles = queue_with_dead_letters(self, "Bundles", timeout_s=settings.write_timeout_s)
+        self.large = queue_with_dead_letters(self, "Large", timeout_s=settings.copy_timeout_s)
+        self.sweep = queue_with_dead_letters(
+            # A sweep that waited for an hour has been overtaken by four others.
+            self,
+            "Sweep",
+            timeout_s=settings.sweep_timeout_s,
+            retention=cdk.Duration.hours(1),
+        )
+        self.collect_function = self._collect()
+        self.write_archive_function = self._write_archive()
+        self.copy_large_function = self._copy_large()
+        self.sweep_function = self._sweep()
+        self._sweep_schedule()
+
+        output(self, "BundlesQueue", self.bundles.queue.queue_url)
+        output(self, "BundlesDeadLetterQueue", self.bundles.dead_letters.queue_url)
+        output(self, "LargeQueue", self.large.queue.queue_url)
+        output(self, "LargeDeadLetterQueue", self.large.dead_letters.queue_url)
+        output(self, "SweepQueue", self.sweep.queue.queue_url)
+        output(self, "SweepDeadLetterQueue", self.sweep.dead_letters.queue_url)
+        output(self, "CollectFunction", self.collect_function.function_name)
+        output(self, "WriteArchiveFunction", self.write_archive_function.function_name)
+        output(self, "CopyLargeFunction", self.copy_large_function.function_name)
+        output(self, "SweepFunction", self.sweep_function.function_name)
+        output(self, "StorageClass", settings.storage_class)
+        output(self, "TargetBytes", str(settings.target_bytes))
+        output(self, "MaxAgeSeconds", str(settings.max_age_s))
+
+    def _collect(self) -> lambda_.Function:
+        settings, storage = self._settings, self._storage
+        made = function(
+            self,
+            "Collect",
+            handler="collect.handler",
+            config=CollectConfig(
+                content_bucket=storage.content_bucket.bucket_name,
+                archives_table=storage.archives_table.table_name,
+                parked_table=storage.parked_table.table_name,
+                bundles_queue_url=self.bundles.queue.queue_url,
+                large_queue_url=self.large.queue.queue_url,
+                target_bytes=settings.target_bytes,
+                max_members=settings.max_members,
+                max_age_s=settings.max_age_s,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.collect_timeout_s,
+            memory_mib=512,
+        )
+        allow(made, ["dynamodb:GetItem", *_CHANGE_ROWS], storage.archives_table.table_arn)
+        allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
+        _allow_sending(made, self.bundles.queue, self.large.queue)
+        consume(
+            made,
+            storage.collect.queue,
+            batch_size=settings.collect_batch,
+            window_s=COLLECT_WINDOW_S,
+            max_concurrency=10,
+        )
+        return made
+
+    def _write_archive(self) -> lambda_.Function:
+        settings, storage = self._settings, self._storage
+        made = function(
+            self,
+            "WriteArchive",
+            handler="write_archive.handler",
+            config=WriteArchiveConfig(
+                content_bucket=storage.content_bucket.bucket_name,
+                archive_bucket=storage.archive_bucket.bucket_name,
+                files_table=storage.files_table.table_name,
+                archives_table=storage.archives_table.table_name,
+                parked_table=storage.parked_table.table_name,
+                bundles_queue_url=self.bundles.queue.queue_url,
+                collect_queue_url=storage.collect.queue.queue_url,
+                storage_class=settings.storage_class,
+                fetch_threads=settings.fetch_threads,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.write_timeout_s,
+            # Lambda gives processor time with memory; 1,769 MB is one whole processor.
+            memory_mib=1769,
+        )
+        self._allow_archiving(made)
+        _allow_sending(made, self.bundles.queue, storage.collect.queue)
+        consume(made, self.bundles.queue, batch_size=1, max_concurrency=20)
+        return made
+
+    def _copy_large(self) -> lambda_.Function:
+        settings, storage = self._settings, self._storage
+        made = function(
+            self,
+            "CopyLarge",
+            handler="copy_large.handler",
+            config=CopyLargeConfig(
+                content_bucket=storage.content_bucket.bucket_name,
+                archive_bucket=storage.archive_bucket.bucket_name,
+                files_table=storage.files_table.table_name,
+                archives_table=storage.archives_table.table_name,
+                parked_table=storage.parked_table.table_name,
+                large_queue_url=self.large.queue.queue_url,
+                storage_class=settings.storage_class,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.copy_timeout_s,
+            memory_mib=512,
+            # A copy that outlasts one invocation sends itself its next message. Lambda takes that for a runaway loop
+            # and stops it after 16 rounds unless it is told otherwise; a copy ends when its parts do.
+            recursive_loop=lambda_.RecursiveLoop.ALLOW,
+        )
+        self._allow_archiving(made)
+        allow_objects(
+            made,
+            ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
+            storage.archive_bucket,
+            ["archives/*"],
+            reason=_ARCHIVES_ARE_NUMBERED,
+        )
+        _allow_sending(made, self.large.queue)
+        consume(made, self.large.queue, batch_size=1, max_concurrency=10)
+        return made
+
+    def _sweep(self) -> lambda_.Function:
+        settings, storage = self._settings, self._storage
+        made = function(
+            self,
+            "Sweep",
+            handler="sweep.handler",
+            config=SweepConfig(
+                archives_table=storage.archives_table.table_name,
+                bundles_queue_url=self.bundles.queue.queue_url,
+                large_queue_url=self.large.queue.queue_url,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.sweep_timeout_s,
+            memory_mib=256,
+        )
+        allow(made, ["dynamodb:Query"], f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}")
+        allow(made, ["dynamodb:GetItem"], storage.archives_table.table_arn)
+        _allow_sending(made, self.bundles.queue, self.large.queue)
+        consume(made, self.sweep.queue, batch_size=1, max_concurrency=2)
+        return made
+
+    def _sweep_schedule(self) -> None:
+        """A message to the sweep queue every SWEEP_EVERY, by a role that can do this and nothing else."""
+        role = iam.Role(
+            self,
+            "SweepScheduleRole",
+            assumed_by=iam.ServicePrincipal(
+                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
+            ),
+        )
+        role.add_to_policy(iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[self.sweep.queue.queue_arn]))
+        schedule = scheduler.CfnSchedule(
+            self,
+            "SweepSchedule",
+            description="Has Sweep look for archives that a lost message left unfinished",
+            schedule_expression=f"rate({SWEEP_EVERY.to_minutes():.0f} minutes)",
+            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            target=scheduler.CfnSchedule.TargetProperty(
+                arn=self.sweep.queue.queue_arn,
+                role_arn=role.role_arn,
+                input='{"message": "sweep"}',
+                # The next sweep does what a failed one would have done; SweepSilent tells when all of them fail.
+                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
+                    maximum_event_age_in_seconds=600, maximum_retry_attempts=5
+                ),
+            ),
+        )
+        # The role's policy is a resource of its own, which the schedule's ARN does not wait for.
+        schedule.node.add_dependency(role)
+
+    def _allow_archiving(self, made: lambda_.Function) -> None:
+        """What both ways of making an archive need: read the content, write the archive, note it."""
+        storage = self._storage
+        allow_objects(
+            made,
+            ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging"],
+            storage.content_bucket,
+            ["*"],
+            reason="Any object of the content bucket may have to be archived.",
+        )
+        # Without the right to list, S3 answers 403 for a key that does not exist, and "gone" would read as "denied".
+        # A condition on the prefix would undo this: the check behind a HEAD or GET carries none.
+        allow(made, ["s3:ListBucket", "s3:ListBucketVersions"], storage.content_bucket.bucket_arn)
+        allow(made, ["s3:ListBucket"], storage.archive_bucket.bucket_arn)
+        allow_objects(
+            made,
+            ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion"],
+            storage.archive_bucket,
+            ["archives/*", "manifests/*"],
+            reason=_ARCHIVES_ARE_NUMBERED,
+        )
+        # PartiQLInsert is what BatchExecuteStatement asks for; it writes 25 rows, each on its own condition.
+        allow(
+            made,
+            [*_READ_ROWS, "dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"],
+            storage.files_table.table_arn,
+        )
+        allow(made, [*_READ_ROWS, *_CHANGE_ROWS], storage.archives_table.table_arn)
+        allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
+
+
+def _allow_sending(made: lambda_.Function, *queues: sqs.Queue) -> None:
+    allow(made, ["sqs:SendMessage"], *(queue.queue_arn for queue in queues))

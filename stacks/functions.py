@@ -1,0 +1,131 @@
+"""How every Lambda of the project is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, environment
+
+from stacks.packing import SOURCE, LocalPacking, asset_hash, lambda_architecture
+
+METRICS_NAMESPACE = "neve"
+
+# Each function's role carries this tag; the archive bucket's policy names it in its refusals.
+ROLE_TAG, ROLE_TAG_VALUE = "neve-role", "pipeline"
+
+_ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
+
+
+def function(
+    scope: Construct,
+    name: str,
+    *,
+    handler: str,
+    config: CollectConfig | WriteArchiveConfig | CopyLargeConfig | SweepConfig,
+    platform: str,
+    timeout_s: int,
+    memory_mib: int,
+    recursive_loop: lambda_.RecursiveLoop | None = None,
+) -> lambda_.Function:
+    """Function `name`, which can write its log and nothing else until `allow` says so.
+
+    `handler` is module and function, as in `collect.handler`; `platform` is the setting lambda_platform.
+    """
+    log_group = logs.LogGroup(
+        scope,
+        f"{name}Log",
+        retention=logs.RetentionDays.THREE_MONTHS,
+        # What happened to a file is in its manifest and its row; the log is for finding faults.
+        removal_policy=cdk.RemovalPolicy.DESTROY,
+    )
+    role = iam.Role(scope, f"{name}Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+    cdk.Tags.of(role).add(ROLE_TAG, ROLE_TAG_VALUE)
+    log_group.grant_write(role)
+    made = lambda_.Function(
+        scope,
+        name,
+        runtime=lambda_.Runtime.PYTHON_3_13,
+        architecture=_ARCHITECTURES[lambda_architecture(platform)],
+        code=_code(platform),
+        handler=handler,
+        role=role,
+        log_group=log_group,
+        timeout=cdk.Duration.seconds(timeout_s),
+        memory_size=memory_mib,
+        recursive_loop=recursive_loop,
+        environment={
+            **environment(config),
+            "POWERTOOLS_SERVICE_NAME": name,
+            "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
+            "POWERTOOLS_LOG_LEVEL": "INFO",
+        },
+    )
+    cdk.Validations.of(made).acknowledge(
+        cdk.Acknowledgment(
+            id="AwsSolutions-L1",
+            reason="Python 3.13 is the runtime that the pinned wheels are for; the code is tested on 3.11 to 3.14.",
+        )
+    )
+    return made
+
+
+def allow(made: lambda_.Function, actions: Sequence[str], *resources: str) -> None:
+    """Let `made` do `actions` on `resources`, which are ARNs."""
+    made.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
+
+
+def allow_objects(
+    made: lambda_.Function, actions: Sequence[str], bucket: s3.Bucket, folders: Sequence[str], *, reason: str
+) -> None:
+    """Let `made` do `actions` on the objects of `bucket` that match one of `folders`, such as `archives/*`.
+
+    `reason` says why no narrower pattern does. The bucket stands in another stack than the function.
+    """
+    allow(made, actions, *(bucket.arn_for_objects(folder) for folder in folders))
+    # cdk-nag knows the wildcard by the name under which the bucket's stack exports its ARN.
+    owner = cdk.Stack.of(bucket)
+    export = owner.resolve(owner.export_value(bucket.bucket_arn))["Fn::ImportValue"]
+    assert made.role is not None
+    for folder in folders:
+        cdk.Validations.of(made.role).acknowledge(
+            cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{export}/{folder}]", reason=reason)
+        )
+
+
+def consume(
+    made: lambda_.Function, queue: sqs.Queue, *, batch_size: int, max_concurrency: int, window_s: int = 0
+) -> None:
+    """Let `made` take its events from `queue`, at most `max_concurrency` batches at once.
+
+    A batch may fail in part. The permissions to receive, delete and delay the queue's messages come with the mapping.
+    """
+    made.add_event_source(
+        sources.SqsEventSource(
+            queue,
+            batch_size=batch_size,
+            max_batching_window=cdk.Duration.seconds(window_s) if window_s else None,
+            max_concurrency=max_concurrency,
+            report_batch_item_failures=True,
+        )
+    )
+
+
+def _code(platform: str) -> lambda_.Code:
+    return lambda_.Code.from_asset(
+        str(SOURCE),
+        asset_hash_type=cdk.AssetHashType.CUSTOM,
+        asset_hash=asset_hash(platform),
+        bundling=cdk.BundlingOptions(
+            # The image is a required field; LocalPacking never falls back to Docker, so nothing pulls it.
+            image=cdk.DockerImage.from_registry("none"),
+            local=LocalPacking(platform),
+        ),
+    )

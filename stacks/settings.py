@@ -1,0 +1,186 @@
+"""The settings of a deployment: read from CDK context, checked at synth, all problems told at once."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+BYTES_PER_MIB = 1024 * 1024
+
+
+class SettingsInvalid(Exception):
+    """One or more settings cannot be used; the message lists each with its key, value, range and remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = tuple(problems)
+        settings = "1 setting" if len(problems) == 1 else f"{len(problems)} settings"
+        super().__init__(
+            f"neve: {settings} cannot be used; nothing was synthesized.\n"
+            + "\n".join(f"  - {problem}" for problem in problems)
+            + "\nAll settings are described in docs/settings.md."
+        )
+
+
+class Rule(Protocol):
+    """What a setting may be. `read` returns the value or raises ValueError; `allowed` completes "must be ..."."""
+
+    @property
+    def allowed(self) -> str: ...
+
+    def read(self, given: object) -> str | int | float: ...
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number from `low` to `high`, both allowed."""
+
+    low: int
+    high: int
+    unit: str
+
+    @property
+    def allowed(self) -> str:
+        return f"a whole number from {self.low} to {self.high} ({self.unit})"
+
+    def read(self, given: object) -> int:
+        # `cdk -c` hands over text, cdk.json may hold a number; a JSON `true` is neither.
+        if isinstance(given, bool) or not re.fullmatch(r"\d{1,9}", str(given), re.ASCII):
+            raise ValueError(given)
+        number = int(str(given))
+        if not self.low <= number <= self.high:
+            raise ValueError(given)
+        return number
+
+
+@dataclass(frozen=True)
+class Mebibytes:
+    """A size in MiB, with decimals, that comes to at least one byte."""
+
+    high: int
+
+    @property
+    def allowed(self) -> str:
+        return f"a number above 0, at most {self.high} (MiB)"
+
+    def read(self, given: object) -> float:
+        if isinstance(given, bool):
+            raise ValueError(given)
+        number = float(str(given))
+        if not math.isfinite(number) or number > self.high or int(number * BYTES_PER_MIB) < 1:
+            raise ValueError(given)
+        return number
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+    def read(self, given: object) -> str:
+        if given not in self.words:
+            raise ValueError(given)
+        return str(given)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text of a given pattern, which `allowed` puts into words."""
+
+    pattern: str
+    allowed: str
+
+    def read(self, given: object) -> str:
+        if not isinstance(given, str) or not re.fullmatch(self.pattern, given, re.ASCII):
+            raise ValueError(given)
+        return given
+
+
+# A Lambda runs at most 900 s; below 5 s a cold start alone would use the time up.
+_TIMEOUT = Whole(5, 900, "seconds")
+
+RULES: Mapping[str, Rule] = {
+    # Bucket names begin with the stack's name: lower case, and short enough to stay readable within their 63 letters.
+    "name": Text(r"[a-z][a-z0-9-]{0,31}", "1 to 32 lower-case letters, digits and hyphens, a letter first"),
+    "storage_class": Choice(("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR")),
+    "target_mib": Mebibytes(100),
+    # SQS delays a message, which is the timer of a bundle, by at most 900 s.
+    "max_age_s": Whole(1, 900, "seconds"),
+    "max_members": Whole(1, 10_000, "members"),
+    "collect_timeout_s": _TIMEOUT,
+    "write_timeout_s": _TIMEOUT,
+    "copy_timeout_s": _TIMEOUT,
+    "sweep_timeout_s": _TIMEOUT,
+    # 10,000 is the largest batch of an event source mapping on a standard queue.
+    "collect_batch": Whole(1, 10_000, "events"),
+    "fetch_threads": Whole(1, 256, "threads"),
+    "alert_email": Text(r"|[^@\s,;]+@[^@\s,;]+\.[^@\s,;.]+", "one e-mail address, or nothing"),
+    "lambda_platform": Choice(("arm64", "x86_64", "host")),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One deployment's settings. Each field is a CDK context key; RULES has what it may be."""
+
+    name: str = "neve"
+    storage_class: str = "GLACIER"
+    target_mib: float = 25
+    max_age_s: int = 20
+    max_members: int = 2000
+    collect_timeout_s: int = 60
+    write_timeout_s: int = 300
+    copy_timeout_s: int = 900
+    sweep_timeout_s: int = 60
+    collect_batch: int = 1000
+    fetch_threads: int = 32
+    alert_email: str = ""
+    lambda_platform: str = "arm64"
+
+    @property
+    def target_bytes(self) -> int:
+        """The size at which a bundle is full, in bytes."""
+        return int(self.target_mib * BYTES_PER_MIB)
+
+
+def read_settings(context: Mapping[str, object]) -> Settings:
+    """The settings in `context`, defaults where it says nothing.
+
+    Keys with a colon, a slash or an at sign are CDK's own and left alone.
+    Raises SettingsInvalid, naming every value out of its range and every key that is no setting.
+    """
+    defaults = {known.name: known.default for known in fields(Settings)}
+    problems: list[str] = []
+    values: dict[str, str | int | float] = {}
+    for key, given in context.items():
+        if key in RULES:
+            try:
+                values[key] = RULES[key].read(given)
+            except ValueError:
+                problems.append(_out_of_range(key, given, defaults[key]))
+        elif not re.search(r"[:/@]", key):
+            problems.append(_unknown(key, given))
+    if problems:
+        raise SettingsInvalid(problems)
+    return Settings(**values)  # type: ignore[arg-type]  # each value was read by its own key's rule
+
+
+def _out_of_range(key: str, given: object, default: object) -> str:
+    return (
+        f"{key}={given!s} must be {RULES[key].allowed}. "
+        f"Use for example `-c {key}={default}`, which is the default, or leave {key} out."
+    )
+
+
+def _unknown(key: str, given: object) -> str:
+    near = difflib.get_close_matches(key, RULES, n=1)
+    meant = f"Did you mean {near[0]}?" if near else f"The settings are {', '.join(RULES)}."
+    return f"{key}={given!s} is not a setting. {meant} Correct it, or leave {key} out."
