@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from stacks.operations import OperationsStack
 from stacks.settings import SettingsInvalid, read_settings
 from stacks.storage import StorageStack
 
+PROJECT = Path(__file__).resolve().parent
+
 
 def build(app: cdk.App) -> None:
     """Put the stacks into `app`, as its context has the settings. Raises SettingsInvalid."""
@@ -26,11 +29,18 @@ def build(app: cdk.App) -> None:
     OperationsStack(app, f"{settings.name}-operations", settings=settings, storage=storage, archive=archive)
 
 
+def context_for_templates() -> dict[str, object]:
+    """The context for synthesizing without the `cdk` command: cdk.json's own, and nothing is packed.
+
+    Without the command, which says where an assembly goes, the templates are only looked at, by a person or a test;
+    for the asset pip might need the package index.
+    """
+    return {**json.loads((PROJECT / "cdk.json").read_text())["context"], "aws:cdk:bundling-stacks": []}
+
+
 def synthesize(compose: Callable[[cdk.App], None]) -> int:
     """Synthesize what `compose` puts into an app; the exit status. Settings that cannot be used are told on stderr."""
-    # The `cdk` command says where the assembly goes. Without it the templates are only looked at, by a person or a
-    # test, in a temporary folder: then the asset, for which pip may need the package index, is left out.
-    app = cdk.App() if "CDK_OUTDIR" in os.environ else cdk.App(context={"aws:cdk:bundling-stacks": []})
+    app = cdk.App(context=None if "CDK_OUTDIR" in os.environ else context_for_templates())
     try:
         compose(app)
     except SettingsInvalid as invalid:

@@ -10,7 +10,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig
 
-from stacks.functions import allow, allow_objects, consume, function
+from stacks.functions import allow, allow_objects, consume, function, packed_code
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
 from stacks.settings import Settings
@@ -31,6 +31,7 @@ class ArchiveStack(cdk.Stack):
         super().__init__(scope, construct_id, description="neve: from an upload's event to its archive")
         self._settings = settings
         self._storage = storage
+        self._code = packed_code(settings.lambda_platform)
 
         self.bundles = queue_with_dead_letters(self, "Bundles", timeout_s=settings.write_timeout_s)
         self.large = queue_with_dead_letters(self, "Large", timeout_s=settings.copy_timeout_s)
@@ -67,6 +68,7 @@ class ArchiveStack(cdk.Stack):
             self,
             "Collect",
             handler="collect.handler",
+            code=self._code,
             config=CollectConfig(
                 content_bucket=storage.content_bucket.bucket_name,
                 archives_table=storage.archives_table.table_name,
@@ -99,6 +101,7 @@ class ArchiveStack(cdk.Stack):
             self,
             "WriteArchive",
             handler="write_archive.handler",
+            code=self._code,
             config=WriteArchiveConfig(
                 content_bucket=storage.content_bucket.bucket_name,
                 archive_bucket=storage.archive_bucket.bucket_name,
@@ -126,6 +129,7 @@ class ArchiveStack(cdk.Stack):
             self,
             "CopyLarge",
             handler="copy_large.handler",
+            code=self._code,
             config=CopyLargeConfig(
                 content_bucket=storage.content_bucket.bucket_name,
                 archive_bucket=storage.archive_bucket.bucket_name,
@@ -160,6 +164,7 @@ class ArchiveStack(cdk.Stack):
             self,
             "Sweep",
             handler="sweep.handler",
+            code=self._code,
             config=SweepConfig(
                 archives_table=storage.archives_table.table_name,
                 bundles_queue_url=self.bundles.queue.queue_url,

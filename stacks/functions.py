@@ -24,11 +24,26 @@ ROLE_TAG, ROLE_TAG_VALUE = "neve-role", "pipeline"
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
 
+def packed_code(platform: str) -> lambda_.Code:
+    """The one asset of all functions: lambdas/ and its requirements, for the setting lambda_platform."""
+    return lambda_.Code.from_asset(
+        str(SOURCE),
+        asset_hash_type=cdk.AssetHashType.CUSTOM,
+        asset_hash=asset_hash(platform),
+        bundling=cdk.BundlingOptions(
+            # The image is a required field; LocalPacking never falls back to Docker, so nothing pulls it.
+            image=cdk.DockerImage.from_registry("none"),
+            local=LocalPacking(platform),
+        ),
+    )
+
+
 def function(
     scope: Construct,
     name: str,
     *,
     handler: str,
+    code: lambda_.Code,
     config: CollectConfig | WriteArchiveConfig | CopyLargeConfig | SweepConfig,
     platform: str,
     timeout_s: int,
@@ -37,7 +52,7 @@ def function(
 ) -> lambda_.Function:
     """Function `name`, which can write its log and nothing else until `allow` says so.
 
-    `handler` is module and function, as in `collect.handler`; `platform` is the setting lambda_platform.
+    `handler` is module and function, as in `collect.handler`; `code` is `packed_code(platform)`, the same for all.
     """
     log_group = logs.LogGroup(
         scope,
@@ -54,7 +69,7 @@ def function(
         name,
         runtime=lambda_.Runtime.PYTHON_3_13,
         architecture=_ARCHITECTURES[lambda_architecture(platform)],
-        code=_code(platform),
+        code=code,
         handler=handler,
         role=role,
         log_group=log_group,
@@ -115,17 +130,4 @@ def consume(
             max_concurrency=max_concurrency,
             report_batch_item_failures=True,
         )
-    )
-
-
-def _code(platform: str) -> lambda_.Code:
-    return lambda_.Code.from_asset(
-        str(SOURCE),
-        asset_hash_type=cdk.AssetHashType.CUSTOM,
-        asset_hash=asset_hash(platform),
-        bundling=cdk.BundlingOptions(
-            # The image is a required field; LocalPacking never falls back to Docker, so nothing pulls it.
-            image=cdk.DockerImage.from_registry("none"),
-            local=LocalPacking(platform),
-        ),
     )

@@ -138,8 +138,8 @@ class OperationsStack(cdk.Stack):
             threshold=1,
             periods=3,
             description=f"{name} was throttled in each of the last three periods of 5 minutes: the account's "
-            "concurrency is used up. Throttled deliveries count toward the dead-letter queue. Ask for a higher quota or find what "
-            "else uses it.",
+            "concurrency is used up. Throttled deliveries count toward the dead-letter queue. Ask for a higher "
+            "quota or find what else uses it.",
         )
 
     def _sweep_silent_alarm(self, function: lambda_.Function) -> None:

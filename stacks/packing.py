@@ -68,6 +68,7 @@ def pack(output: Path, platform: str, *, source: Path = SOURCE, cache: Path = CA
         target = output / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, target)
+    _open_to_readers(output)
     size_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     if size_bytes > LARGEST_ASSET_BYTES:
         raise PackingFailed(
@@ -86,7 +87,11 @@ class LocalPacking:
 
     def try_bundle(self, output_dir: str, *_options: object, **_named_options: object) -> bool:
         """Pack into `output_dir`. Never answers False, after which CDK would try Docker."""
-        size_bytes = pack(Path(output_dir), self._platform)
+        try:
+            size_bytes = pack(Path(output_dir), self._platform)
+        except PackingFailed as failed:
+            # Any other exception would come back from CDK as a JavaScript error, its message buried in two traces.
+            raise SystemExit(f"neve: {failed}") from failed
         print(f"Packed lambdas/ for {self._platform}: {_mebibytes(size_bytes)} unzipped", file=sys.stderr)  # noqa: T201
         return True
 
@@ -132,7 +137,16 @@ def _packages(requirements: Path, platform: str, cache: Path) -> Path:
 
 def _install(requirements: Path, platform: str, target: Path) -> None:
     # --no-deps: requirements.txt names every package and its version, so the same file always gives the same asset.
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-color",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]
     command += ["--no-deps", "--no-compile", "--only-binary=:all:", "--target", str(target)]
     command += ["--requirement", str(requirements)]
     if platform != "host":
@@ -161,6 +175,12 @@ def _tidy(packages: Path) -> None:
     for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"):
         for note in packages.glob(f"*.dist-info/{name}"):
             note.unlink()
+
+
+def _open_to_readers(asset: Path) -> None:
+    """Give every file the usual permissions: Lambda keeps them as packed and reads the code as another user."""
+    for path in (asset, *asset.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _mebibytes(size_bytes: int) -> str:
