@@ -1,0 +1,1 @@
+"""The `neve` command that operators use."""

@@ -1,0 +1,1 @@
+"""The local cloud: starts it, deploys into it, shows the whole thread working."""

@@ -1,0 +1,67 @@
+"""The same stacks as app.py, without the one statement that the local cloud cannot evaluate.
+
+Run by `cdk` as `python -m neve_local.app` from the project's folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import aws_cdk as cdk
+import jsii
+from aws_cdk import aws_s3 as s3
+from constructs import IConstruct
+
+from app import build, synthesize
+from neve_local.bridges import BridgeBroken
+
+UNEVALUATED = "DenyPutWithoutIfNoneMatch"
+
+
+def without_statement(document: dict[str, Any], sid: str) -> dict[str, Any]:
+    """The policy `document` without its statement `sid`."""
+    return {**document, "Statement": [each for each in document["Statement"] if each.get("Sid") != sid]}
+
+
+@jsii.implements(cdk.IAspect)
+class PutWithoutCondition:
+    """Bridge: takes DenyPutWithoutIfNoneMatch out of bucket policies.
+
+    The local cloud does not know the condition key s3:if-none-match, so it takes it as absent and refuses every PUT.
+    The writers still send If-None-Match, and that the statement is there is asserted on the real template.
+    """
+
+    def __init__(self) -> None:
+        self.removed = 0
+
+    def visit(self, node: IConstruct) -> None:
+        """Take the statement out of `node`, if it is a bucket policy that has it."""
+        if not isinstance(node, s3.CfnBucketPolicy):
+            return
+        document = cdk.Stack.of(node).resolve(node.policy_document)
+        remaining = without_statement(document, UNEVALUATED)
+        if remaining != document:
+            self.removed += 1
+            node.policy_document = remaining
+
+
+def build_local(app: cdk.App) -> PutWithoutCondition:
+    """Put the stacks into `app` with the bridge over them; it acts when `app` is synthesized."""
+    build(app)
+    bridge = PutWithoutCondition()
+    cdk.Aspects.of(app).add(bridge)
+    return bridge
+
+
+def main() -> int:
+    """Synthesize. Raises BridgeBroken if there was nothing to take out: then this module is out of date."""
+    bridges: list[PutWithoutCondition] = []
+    status = synthesize(lambda app: bridges.append(build_local(app)))
+    if status == 0 and not any(bridge.removed for bridge in bridges):
+        raise BridgeBroken(f"No bucket policy has a statement {UNEVALUATED}; neve_local/app.py bridges over it.")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Bridges over the places where the local cloud differs from AWS, so that the product's code need not know of them.
+
+Each bridge replaces a function of ministack 1.5.33 and refuses to start if that function is missing or takes other
+parameters: a new version then fails here, with a name, and not somewhere in a test.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+# What a function is handed at once is at most 6 MB (AWS Lambda quotas); a record's envelope is about 700 bytes.
+LARGEST_PAYLOAD_BYTES = 6_000_000
+ENVELOPE_BYTES = 700
+
+
+class BridgeBroken(Exception):
+    """The local cloud no longer has what a bridge replaces; the message names both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """One difference from AWS and what closes it. `build` is called once, before the server serves."""
+
+    name: str
+    why: str
+    build: Callable[[], None]
+
+
+def existing(module: ModuleType, name: str, parameters: tuple[str, ...]) -> Callable[..., Any]:
+    """The function `name` of `module`. Raises BridgeBroken unless it takes exactly `parameters`."""
+    found: Callable[..., Any] | None = getattr(module, name, None)
+    if found is None:
+        raise BridgeBroken(f"{module.__name__}.{name} is gone: neve_local/bridges.py is written for ministack 1.5.33.")
+    actual = tuple(inspect.signature(found).parameters)
+    if actual != parameters:
+        raise BridgeBroken(
+            f"{module.__name__}.{name} takes {actual}, not {parameters}: "
+            "neve_local/bridges.py is written for ministack 1.5.33."
+        )
+    return found
+
+
+def secure_transport() -> None:
+    """Let every request count as one that came over TLS."""
+    from ministack import app  # noqa: PLC0415  # importing it reads the server's environment
+
+    original = existing(app, "pin_request_origin", ("source_ip", "secure_transport"))
+
+    def pin(source_ip: str, secure_transport: bool) -> None:  # noqa: ARG001
+        original(source_ip, True)
+
+    app.pin_request_origin = pin
+
+
+def whole_batches() -> None:
+    """Hand a function up to BatchSize messages at once, within the payload that Lambda takes."""
+    from ministack.services import sqs  # noqa: PLC0415
+
+    existing(sqs, "_receive_messages_for_esm", ("queue_url", "max_number"))
+    queue_of = existing(sqs, "_get_q", ("url", "action"))
+    expire = existing(sqs, "_expire_retained", ("q",))
+    redrive = existing(sqs, "_dlq_sweep", ("q",))
+    collect = existing(sqs, "_collect_msgs", ("q", "max_n", "vis_timeout"))
+    lock = sqs._queues_lock
+
+    def receive(queue_url: str, max_number: int) -> list[dict[str, Any]]:
+        with lock:
+            queue = queue_of(queue_url)
+            expire(queue)
+            redrive(queue)
+            count = payload_count(queue["messages"], at_most=max(1, int(max_number or 1)), now=time.time())
+            received: list[dict[str, Any]] = collect(
+                queue, count, int(queue["attributes"].get("VisibilityTimeout", 30))
+            )
+            return received
+
+    sqs._receive_messages_for_esm = receive
+
+
+def payload_count(messages: list[dict[str, Any]], *, at_most: int, now: float) -> int:
+    """How many of the visible `messages`, from the first, fit into one invocation; at least 1."""
+    count = payload_bytes = 0
+    for message in messages:
+        if message.get("visible_at", 0) > now:
+            continue
+        payload_bytes += len(message["body"]) + ENVELOPE_BYTES
+        if count == at_most or payload_bytes > LARGEST_PAYLOAD_BYTES:
+            break
+        count += 1
+    return max(1, count)
+
+
+def conditional_copy() -> None:
+    """Refuse a CopyObject with If-None-Match over an object that is there, and compute the checksum it asks for."""
+    from ministack.services import s3  # noqa: PLC0415
+
+    original = existing(s3, "_copy_object", ("bucket_name", "dest_key", "headers"))
+    precondition = existing(s3, "_check_put_preconditions", ("headers", "existing_obj"))
+    bucket_of = existing(s3, "_ensure_bucket", ("name",))
+
+    def copy(bucket_name: str, dest_key: str, headers: dict[str, str]) -> Any:
+        bucket = bucket_of(bucket_name)
+        if bucket is not None:
+            refused = precondition(headers, bucket["objects"].get(dest_key))
+            if refused is not None:
+                return refused
+        algorithm = headers.get("x-amz-checksum-algorithm")
+        if algorithm and "x-amz-sdk-checksum-algorithm" not in headers:
+            headers = {**headers, "x-amz-sdk-checksum-algorithm": algorithm}
+        return original(bucket_name, dest_key, headers)
+
+    s3._copy_object = copy
+
+
+BRIDGES = (
+    Bridge(
+        name="secure transport",
+        why="The stacks refuse plain HTTP (aws:SecureTransport), as they should. The local cloud listens on the "
+        "loopback interface only; certificates would have to be trusted by boto3, Node.js and every function.",
+        build=secure_transport,
+    ),
+    Bridge(
+        name="whole batches",
+        why="ministack hands at most 10 messages to a function, whatever BatchSize says; AWS hands up to 10,000. "
+        "Collect's bundles and its cost per file depend on large batches.",
+        build=whole_batches,
+    ),
+    Bridge(
+        name="conditional copy",
+        why="ministack's CopyObject ignores If-None-Match and x-amz-checksum-algorithm; AWS honours both. CopyLarge "
+        "relies on the first never to overwrite an archive and on the second to prove what it copied.",
+        build=conditional_copy,
+    ),
+)
+
+
+def build_all() -> None:
+    """Build every bridge. Raises BridgeBroken."""
+    for bridge in BRIDGES:
+        bridge.build()

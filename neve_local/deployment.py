@@ -1,0 +1,138 @@
+"""Deploys the stacks with the project's own `cdk` command: synthesize, bootstrap once, deploy."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from neve.errors import NeveError
+
+from neve_local.layout import Layout
+
+_TAIL_LINES = 30
+# "neve-archive: deploying... [2/3]" and "neve-archive: start", once for each stack
+_STACK_BEGINS = re.compile(r"^(?P<stack>[\w-]+): deploying\.\.\.")
+# The end of a stack; its outputs follow.
+_STACK_DONE = re.compile(r"^\s*✅\s+(?P<stack>[\w-]+)(?P<unchanged>\s+\(no changes\))?\s*$")
+
+
+class DeploymentFailed(NeveError):
+    """`cdk` failed; the message has the end of what it said."""
+
+
+def progress_of(line: str) -> str | None:
+    """What a person wants to know of a line that `cdk deploy` printed; None for most."""
+    if done := _STACK_DONE.match(line):
+        return f"{done['stack']}: {'unchanged' if done['unchanged'] else 'deployed'}"
+    if begins := _STACK_BEGINS.match(line):
+        return f"{begins['stack']} ..."
+    return None
+
+
+def cdk_environment(cloud: Mapping[str, str], host: Mapping[str, str], *, folder: Path) -> dict[str, str]:
+    """The variables for `cdk`: the host's without its AWS settings, and `cloud`'s.
+
+    pip and npm need what the host says about proxies and certificates; 127.0.0.1 is never behind a proxy. The user's
+    own AWS configuration is not read, so nothing can reach a real account.
+    """
+    kept = {name: value for name, value in host.items() if not name.startswith(("AWS_", "CDK_"))}
+    exempt = ",".join(filter(None, (host.get("NO_PROXY") or host.get("no_proxy"), "127.0.0.1,localhost")))
+    commands = str(Path(sys.executable).parent)  # Node.js may have been installed beside Python
+    return {
+        **kept,
+        **cloud,
+        "PATH": f"{commands}:{host.get('PATH', '')}",
+        "NO_PROXY": exempt,
+        "no_proxy": exempt,
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "CDK_HOME": str(folder / "cdk-home"),
+        "CDK_DISABLE_CLI_TELEMETRY": "true",
+        "CDK_DISABLE_VERSION_CHECK": "true",
+        "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
+        "NO_COLOR": "1",
+    }
+
+
+def deploy(
+    *,
+    project: Path,
+    layout: Layout,
+    environment: Mapping[str, str],
+    place: str,
+    context: Mapping[str, str | int | float],
+    bootstrapped: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Synthesize the local app and deploy all of its stacks to `place` (aws://account/region).
+
+    All that `cdk` prints goes to the deploy log, one line a stack to `say`. Raises DeploymentFailed.
+    """
+    command = project / "node_modules" / ".bin" / "cdk"
+    if not command.exists():
+        raise DeploymentFailed(f"{command} is missing. Run `make setup` in {project}.")
+    layout.deploy_log.write_text("")
+    app = shlex.join([sys.executable, "-m", "neve_local.app"])
+    settings = [word for key, value in context.items() for word in ("-c", f"{key}={value}")]
+    quiet_options = ["--no-notices", "--no-version-reporting", "--ci"]
+
+    def cdk(*words: str, tell: Callable[[str], str | None] = lambda _: None) -> None:
+        run_logged([str(command), *words, *quiet_options], project, environment, layout.deploy_log, tell=tell, say=say)
+
+    began = time.monotonic()
+    say("synthesizing the stacks ...")
+    # An assembly of other settings would be taken for these if synthesis failed half way.
+    shutil.rmtree(layout.assembly, ignore_errors=True)
+    cdk("synth", "--quiet", "--app", app, "--output", str(layout.assembly), *settings)
+    if not bootstrapped:
+        say("bootstrapping ...")
+        cdk("bootstrap", place)
+    deploying = ["deploy", "--all", "--app", str(layout.assembly), "--method", "direct", "--require-approval", "never"]
+    cdk(*deploying, "--progress", "events", tell=progress_of)
+    say(f"deployed in {time.monotonic() - began:.0f} s")
+
+
+def run_logged(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log_path: Path,
+    *,
+    tell: Callable[[str], str | None],
+    say: Callable[[str], None],
+) -> None:
+    """Run `command` in `folder`, all it prints into the log, what `tell` makes of a line to `say`.
+
+    Raises DeploymentFailed with the last lines.
+    """
+    last: deque[str] = deque(maxlen=_TAIL_LINES)
+    with (
+        log_path.open("a") as log,
+        subprocess.Popen(  # noqa: S603
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            last.append(line.rstrip())
+            if told := tell(line):
+                say(told)
+    if process.returncode:
+        tail = "\n".join(f"    {line}" for line in last)
+        raise DeploymentFailed(f"`cdk {command[1]}` failed. The end of {log_path}:\n{tail}")
