@@ -225,11 +225,11 @@ def test_a_path_that_no_safe_name_could_be_is_told_apart(path: str) -> None:
 
 def test_two_thousand_keys_of_512_levels_take_less_than_two_seconds() -> None:
     draw = random.Random(7)
-    keys = {"/".join(draw.choice("abcdeé") for _ in range(470)) for _ in range(2000)}
+    keys = {"/".join(["é", *draw.choices("abcde", k=511)]) for _ in range(2000)}
     members = sorted((key, "v") for key in keys)
-    started = time.perf_counter()
+    started = time.process_time()
     paths = safe_names(members)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert all(earlier != later for earlier, later in pairwise(sorted(paths)))
 
 

@@ -32,7 +32,8 @@ Kind = Literal["tar", "object"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def archive_key(archive: int, kind: Kind) -> str:
@@ -95,8 +96,8 @@ class Source:
                 _refuse(name, "must not be empty", where)
         if self.size_bytes < 0:
             _refuse("size_bytes", "must not be negative", where)
-        if self.last_modified.tzinfo is None or self.last_modified < _EPOCH:
-            _refuse("last_modified", "must name its time zone and not lie before 1970", where)
+        if self.last_modified.tzinfo is None or not _EARLIEST <= self.last_modified < _LATEST:
+            _refuse("last_modified", "must name its time zone and lie between the years 1970 and 9998", where)
         _require_hash(self.sha256, _SHA256, "sha256", where)
         _require_hash(self.md5, _MD5, "md5", where)
 
@@ -426,9 +427,10 @@ def _moment(entry: Mapping[str, Any], where: str) -> datetime:
     text = _text(entry, "last_modified", where)
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = _EPOCH.replace(tzinfo=None)
-    if moment.tzinfo is None or _time_text(moment) != text:
+        canonical = moment.tzinfo is not None and _time_text(moment) == text
+    except (ValueError, OverflowError):
+        canonical = False
+    if not canonical:
         _refuse("last_modified", f"must be as 2026-11-22T10:00:00Z, not {text!r}", where)
     return moment
 

@@ -7,7 +7,7 @@ import io
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from neve.domain.manifest import (
@@ -131,9 +131,9 @@ def build(
     for source, body in ordered:
         if len(body) != source.size_bytes:
             raise ArchiveInvalid(f"member {source.key!r}: {len(body)} bytes were read, {source.size_bytes} announced")
-    identities = [source.identity for source in sources]
-    if len(set(identities)) != len(identities):
-        raise ManifestInvalid("a (key, pin) is given twice")
+    for earlier, later in pairwise(sources):
+        if earlier.identity == later.identity:
+            raise ManifestInvalid(f"member {later.key!r}: version {later.pin!r} is given twice")
     placed = _place(archive, bucket, sources, supersedes)
     contents = Contents(archive=archive, bucket=bucket, members=placed, supersedes=supersedes)
     buffers: list[bytes] = [_opening(contents)]
@@ -239,17 +239,16 @@ def _place(archive: int, bucket: str, sources: Sequence[Source], supersedes: int
 def _opening(contents: Contents) -> bytes:
     """MANIFEST.json with its header: JSON, spaces up to the first member's header, and a newline at the very end.
 
-    Its time is that of the youngest member. Raises ManifestInvalid if the JSON does not fit in front of the members.
+    Its time is that of the youngest member, or the latest that a plain header holds.
     """
     document = render_contents(
         archive=contents.archive, bucket=contents.bucket, members=contents.members, supersedes=contents.supersedes
     )
     first = contents.members[0]
     size_bytes = first.offset_bytes - len(_member_header(first)) - BLOCK_BYTES
-    if size_bytes <= len(document):
-        raise ManifestInvalid(f"offset_bytes of member {first.source.key!r} leaves no room for {MANIFEST_NAME}")
     youngest = max(_mtime(member.source) for member in contents.members)
-    return _block(MANIFEST_NAME.encode(), size_bytes, youngest, b"0") + document.ljust(size_bytes - 1) + b"\n"
+    header = _block(MANIFEST_NAME.encode(), size_bytes, min(youngest, _OCTAL_LIMIT - 1), b"0")
+    return header + document.ljust(size_bytes - 1) + b"\n"
 
 
 def _member_header(member: Member) -> bytes:
