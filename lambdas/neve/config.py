@@ -20,6 +20,7 @@ class CollectConfig:
     content_bucket: str
     archives_table: str
     parked_table: str
+    collect_queue_url: str
     bundles_queue_url: str
     large_queue_url: str
     target_bytes: int
@@ -60,6 +61,7 @@ class SweepConfig:
     """Settings of Sweep."""
 
     archives_table: str
+    sweep_queue_url: str
     bundles_queue_url: str
     large_queue_url: str
 

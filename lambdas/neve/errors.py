@@ -8,9 +8,11 @@ NeveError
 ├── SourceUnavailable    a source version can never be read as announced; it is parked
 │   ├── SourceGone       deleted, or never there
 │   ├── SourceChanged    other bytes stand where the announced ones stood
-│   └── SourceDenied     the permission is missing, or the object itself is in a Glacier class
+│   ├── SourceDenied     the permission is missing, or the object itself is in a Glacier class
+│   └── SourceUnfit      what S3 says of it cannot be written into a manifest or an index
 ├── SourceDamaged        the bytes read do not have the checksum that S3 states for them
 └── Transient            try again later: throttled, timed out, or a 5xx
+    └── Busy             somebody else is at it, and has a lease
 """
 
 from __future__ import annotations
@@ -52,9 +54,21 @@ class SourceDenied(SourceUnavailable):
     """The permission is missing, or the object itself lies in a Glacier class."""
 
 
+class SourceUnfit(SourceUnavailable):
+    """What S3 says of the version cannot be written into a manifest or an index."""
+
+
 class SourceDamaged(NeveError):
     """The bytes read do not have the checksum that S3 states for them."""
 
 
 class Transient(NeveError):
     """Throttled, timed out, or a 5xx: the same call may succeed later."""
+
+
+class Busy(Transient):
+    """Somebody else is at it; their lease ends in `retry_after_s` seconds at the latest."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -7,6 +7,10 @@ from datetime import datetime
 from typing import Any
 
 NULL_VERSION = "null"
+KEY_LIMIT = 1024
+"""S3: a key has at most 1,024 bytes of UTF-8."""
+PIN_LIMIT = 128
+"""Version ids of S3 have 32 characters, those of other stores up to 36; `null-` and an ETag fit as well."""
 SEQUENCER_WIDTH = 32
 """S3 states no length; those seen have 16-18 hex digits. Padding makes strings of any length up to this comparable."""
 
@@ -24,6 +28,7 @@ class ObjectVersion:
     """One version of one object in the content bucket.
 
     size_bytes, etag (without quotes) and event_at are as the event told them; `sequencer` is padded, or "" if unknown.
+    Raises ValueError if S3 cannot have said so: then no row could hold it either.
     """
 
     key: str
@@ -32,6 +37,14 @@ class ObjectVersion:
     etag: str
     sequencer: str
     event_at: datetime
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.key.encode()) <= KEY_LIMIT:
+            raise ValueError(f"a key has 1 to {KEY_LIMIT} bytes: {self.key!r}")
+        if not self.version_id or not self.etag or len(self.pin.encode()) > PIN_LIMIT:
+            raise ValueError(f"no version id and ETag of up to {PIN_LIMIT} bytes: {self.version_id!r}, {self.etag!r}")
+        if self.size_bytes < 0:
+            raise ValueError(f"a size below zero: {self.size_bytes}")
 
     @property
     def pin(self) -> str:

@@ -1,0 +1,84 @@
+"""Function Collect: S3's events, in batches, become references in bundles."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes import SQSEvent
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from neve.aws import clients
+from neve.aws.archives_table import DynamoBundles
+from neve.aws.invocation import count, logger, now, reported, retry
+from neve.aws.parked_table import DynamoParkingLot
+from neve.aws.queue import SqsQueue
+from neve.config import CollectConfig, read
+from neve.domain.bundle import Limits
+from neve.domain.events import parse
+from neve.domain.parked import Parked, Reason
+from neve.domain.version import ObjectVersion
+from neve.errors import EventInvalid
+from neve.flows.collect import Collector
+
+
+@cache
+def config() -> CollectConfig:
+    """The settings of this function."""
+    return read(CollectConfig, os.environ)
+
+
+@cache
+def collector() -> Collector:
+    """The use case on AWS."""
+    return Collector(
+        bundles=DynamoBundles(clients.dynamodb(), config().archives_table),
+        bundles_queue=SqsQueue(clients.sqs(), config().bundles_queue_url),
+        large_queue=SqsQueue(clients.sqs(), config().large_queue_url),
+        limits=Limits(
+            target_bytes=config().target_bytes, max_members=config().max_members, max_age_s=config().max_age_s
+        ),
+        new_id=lambda: uuid.uuid4().hex,
+    )
+
+
+def handler(event: dict[str, Any], _: LambdaContext) -> dict[str, Any]:
+    """Note what the batch announces; what is no event of the content bucket is parked, and holds back nothing."""
+    records = list(SQSEvent(event).records)
+    with reported():
+        try:
+            versions = [version for record in records for version in _understood(record.body)]
+            collected = collector().collect(versions, now())
+        except Exception as error:  # noqa: BLE001  # logged; every message comes back, and nothing was acknowledged
+            logger().exception("failed", messages=len(records))
+            retry(SqsQueue(clients.sqs(), config().collect_queue_url), records, error)
+            return {"batchItemFailures": [{"itemIdentifier": record.message_id} for record in records]}
+        if collected.versions:
+            logger().info(
+                "collected",
+                messages=len(records),
+                versions=collected.versions,
+                size_bytes=collected.size_bytes,
+                large=collected.large,
+                full=collected.full,
+            )
+        count("collected", collected.versions)
+    return {"batchItemFailures": []}
+
+
+def _understood(body: str) -> tuple[ObjectVersion, ...]:
+    """The versions that a message announces; whatever else is in it is parked."""
+    try:
+        announcement = parse(body, config().content_bucket)
+        problems = announcement.problems
+        versions = announcement.versions
+    except EventInvalid as error:
+        problems, versions = (str(error),), ()
+    parking_lot = DynamoParkingLot(clients.dynamodb(), config().parked_table)
+    for problem in problems:
+        parking_lot.park(Parked(reason=Reason.EVENT_INVALID, detail=problem, parked_at=now(), evidence=body))
+        logger().warning("parked", reason=Reason.EVENT_INVALID, detail=problem)
+    count("parked", len(problems))
+    return versions

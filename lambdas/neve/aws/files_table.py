@@ -1,0 +1,189 @@
+"""The table `files`: where each archived version is.
+
+    shard (N)   sort (B)                 attributes
+    0 to 63     key, terminator, pin     archive, number, offset, size, sha256, md5, modified; key where it was cut
+
+A row fits into one write unit, and is written once. Rows are written by PartiQL INSERT, 25 to a request: INSERT
+refuses a row that stands, so each of the 25 is conditional by itself, at the price of 25 conditional puts and in one
+round trip.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from neve.aws.faults import passing, transient
+from neve.domain.index import SHARDS, FileRow, is_cut, key_prefix, prefix_bound, shard, sort_key, split
+from neve.domain.version import NULL_VERSION, ObjectVersion
+from neve.errors import NeveError, Transient
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+READ_BATCH = 100
+WRITE_BATCH = 25
+"""DynamoDB: BatchGetItem takes 100 keys, BatchExecuteStatement 25 statements."""
+THREADS = 8
+TRIES = 6
+
+Item = dict[str, Any]
+Piece = TypeVar("Piece")
+
+
+def _cut_up(pieces: Sequence[Piece], size: int) -> list[Sequence[Piece]]:
+    return [pieces[start : start + size] for start in range(0, len(pieces), size)]
+
+
+def _key(key: str, pin: str) -> Item:
+    return {"shard": {"N": str(shard(key))}, "sort": {"B": sort_key(key, pin)}}
+
+
+def _to_item(row: FileRow) -> Item:
+    item: Item = {
+        **_key(row.key, row.pin),
+        "archive": {"N": str(row.archive)},
+        "number": {"N": str(row.number)},
+        "offset": {"N": str(row.offset_bytes)},
+        "size": {"N": str(row.size_bytes)},
+        "modified": {"N": str(int(row.last_modified.timestamp()))},
+    }
+    if row.sha256:
+        item["sha256"] = {"B": bytes.fromhex(row.sha256)}
+    if row.md5:
+        item["md5"] = {"B": bytes.fromhex(row.md5)}
+    if is_cut(row.key):
+        item["key"] = {"S": row.key}
+    return item
+
+
+def _to_row(item: Mapping[str, Any]) -> FileRow:
+    key, pin = split(bytes(item["sort"]["B"]))
+    return FileRow(
+        key=key or item["key"]["S"],
+        version_id=NULL_VERSION if pin.startswith(f"{NULL_VERSION}-") else pin,
+        pin=pin,
+        size_bytes=int(item["size"]["N"]),
+        sha256=bytes(item["sha256"]["B"]).hex() if "sha256" in item else "",
+        md5=bytes(item["md5"]["B"]).hex() if "md5" in item else "",
+        last_modified=datetime.fromtimestamp(int(item["modified"]["N"]), UTC),
+        archive=int(item["archive"]["N"]),
+        number=int(item["number"]["N"]),
+        offset_bytes=int(item["offset"]["N"]),
+    )
+
+
+def _statement(table: str, item: Item) -> Any:
+    fields = ", ".join(f"'{name}': ?" for name in item)
+    return {"Statement": f'INSERT INTO "{table}" VALUE {{{fields}}}', "Parameters": list(item.values())}
+
+
+@dataclass(frozen=True)
+class DynamoFiles:
+    """The port Files on the table `files`."""
+
+    client: DynamoDBClient
+    table: str
+
+    def holders(self, versions: Sequence[ObjectVersion]) -> Mapping[tuple[str, str], int]:
+        """See neve.ports.Files.
+
+        Half a read unit a row. What a read misses that was written a moment ago is archived twice, and the condition on
+        its row settles which archive counts.
+        """
+        rows = self._read([version.identity for version in versions], consistent=False)
+        return {(row.key, row.pin): row.archive for row in rows}
+
+    def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
+        """See neve.ports.Files."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            refused = [row for batch in pool.map(self._insert, _cut_up(rows, WRITE_BATCH)) for row in batch]
+        if not refused:
+            return []
+        standing = self._read([(row.key, row.pin) for row in refused], consistent=True)
+        archives = {(row.key, row.pin): row.archive for row in standing}
+        return [row for row in refused if archives.get((row.key, row.pin)) != row.archive]
+
+    def versions(self, key: str) -> list[FileRow]:
+        """All archived versions of `key`, in the order of their pins. Consistent."""
+        return list(self._query(shard(key), key_prefix(key), consistent=True))
+
+    def under(self, prefix: str = "") -> Iterator[FileRow]:
+        """All archived versions of keys that begin with `prefix`, in the order of keys, shard by shard merged."""
+        bound = prefix_bound(prefix)
+        streams = [
+            ((sort_key(row.key, row.pin), row) for row in self._query(number, bound, consistent=False))
+            for number in range(SHARDS)
+        ]
+        for _, row in heapq.merge(*streams, key=lambda pair: pair[0]):
+            if row.key.startswith(prefix):
+                yield row
+
+    def _insert(self, rows: Sequence[FileRow]) -> list[FileRow]:
+        """Insert up to 25 rows; those are returned where a row stood already."""
+        refused: list[FileRow] = []
+        left = list(rows)
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(0.05 * 2**attempt)
+            with transient():
+                answer = self.client.batch_execute_statement(
+                    Statements=[_statement(self.table, _to_item(row)) for row in left],
+                    ReturnConsumedCapacity="TOTAL",
+                )
+            again: list[FileRow] = []
+            for row, response in zip(left, answer["Responses"], strict=True):
+                error = response.get("Error", {})
+                code = error.get("Code", "")
+                if code in ("DuplicateItem", "ConditionalCheckFailed"):
+                    refused.append(row)
+                elif passing(code):
+                    again.append(row)
+                elif code:
+                    raise NeveError(f"the row of {row.key!r} was refused: {code}: {error.get('Message')}")
+            if not again:
+                return refused
+            left = again
+        raise Transient(f"{len(left)} rows could not be written in {TRIES} tries")
+
+    def _read(self, identities: Sequence[tuple[str, str]], *, consistent: bool) -> list[FileRow]:
+        return [row for batch in _cut_up(identities, READ_BATCH) for row in self._read_batch(batch, consistent)]
+
+    def _read_batch(self, identities: Sequence[tuple[str, str]], consistent: bool) -> list[FileRow]:
+        request: Any = {
+            self.table: {"Keys": [_key(*identity) for identity in identities], "ConsistentRead": consistent}
+        }
+        found: list[FileRow] = []
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(0.05 * 2**attempt)
+            with transient():
+                answer = self.client.batch_get_item(RequestItems=request, ReturnConsumedCapacity="TOTAL")
+            found += [_to_row(item) for item in answer["Responses"].get(self.table, [])]
+            request = answer.get("UnprocessedKeys")
+            if not request:
+                return found
+        raise Transient(f"rows could not be read in {TRIES} tries")
+
+    def _query(self, number: int, begins: bytes, *, consistent: bool) -> Iterator[FileRow]:
+        condition = "shard = :shard"
+        values: Item = {":shard": {"N": str(number)}}
+        if begins:
+            condition += " AND begins_with(sort, :begins)"
+            values[":begins"] = {"B": begins}
+        pages = self.client.get_paginator("query").paginate(
+            TableName=self.table,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            ConsistentRead=consistent,
+            ReturnConsumedCapacity="TOTAL",
+        )
+        with transient():
+            for page in pages:
+                for item in page["Items"]:
+                    yield _to_row(item)

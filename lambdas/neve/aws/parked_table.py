@@ -1,0 +1,66 @@
+"""The table `parked`: permanent failures that wait for a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from neve.aws.faults import transient
+from neve.domain.parked import Parked, Reason
+from neve.domain.version import from_fields, to_fields
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+EVIDENCE_CHARACTERS = 60_000
+"""An item holds 400 KB, and a character has up to 4 bytes."""
+
+
+def _to_parked(item: Mapping[str, Any]) -> Parked:
+    return Parked(
+        reason=Reason(item["reason"]["S"]),
+        detail=item["detail"]["S"],
+        parked_at=datetime.fromisoformat(item["parked_at"]["S"]),
+        version=from_fields(json.loads(item["version"]["S"])) if "version" in item else None,
+        bundle=item["bundle"]["S"],
+        evidence=item["evidence"]["S"],
+    )
+
+
+@dataclass(frozen=True)
+class DynamoParkingLot:
+    """The port ParkingLot on the table `parked`."""
+
+    client: DynamoDBClient
+    table: str
+
+    def park(self, item: Parked) -> None:
+        """See neve.ports.ParkingLot."""
+        row: dict[str, Any] = {
+            "id": {"S": item.id},
+            "reason": {"S": item.reason},
+            "detail": {"S": item.detail[:EVIDENCE_CHARACTERS]},
+            "parked_at": {"S": item.parked_at.isoformat()},
+            "bundle": {"S": item.bundle},
+            "evidence": {"S": item.evidence[:EVIDENCE_CHARACTERS]},
+        }
+        if item.version:
+            row["version"] = {"S": json.dumps(to_fields(item.version))}
+        with transient():
+            self.client.put_item(TableName=self.table, Item=row, ReturnConsumedCapacity="TOTAL")
+
+    def all(self) -> Iterator[tuple[str, Parked]]:
+        """(id, what is parked), in no order."""
+        pages = self.client.get_paginator("scan").paginate(TableName=self.table, ReturnConsumedCapacity="TOTAL")
+        with transient():
+            for page in pages:
+                for item in page["Items"]:
+                    yield item["id"]["S"], _to_parked(item)
+
+    def remove(self, parked_id: str) -> None:
+        """Forget what was parked under this id; nothing happens if nothing was."""
+        with transient():
+            self.client.delete_item(TableName=self.table, Key={"id": {"S": parked_id}}, ReturnConsumedCapacity="TOTAL")

@@ -1,0 +1,46 @@
+"""SQS queues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neve.aws.faults import transient
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+
+
+BATCH = 10
+MAX_VISIBILITY_S = 43_200
+"""SQS: ten entries to a batch, and a message is hidden for 12 hours at most."""
+
+
+@dataclass(frozen=True)
+class SqsQueue:
+    """The port Queue on one SQS queue."""
+
+    client: SQSClient
+    url: str
+
+    def send(self, body: str, *, delay_s: int = 0) -> None:
+        """See neve.ports.Queue."""
+        with transient():
+            self.client.send_message(QueueUrl=self.url, MessageBody=body, DelaySeconds=delay_s)
+
+    def show_again(self, after_s: Mapping[str, int]) -> None:
+        """Have messages in flight delivered again after so many seconds, by receipt handle.
+
+        Without this they are delivered again when their visibility timeout ends.
+        """
+        entries = [
+            {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": min(seconds, MAX_VISIBILITY_S)}
+            for number, (receipt, seconds) in enumerate(after_s.items())
+        ]
+        for start in range(0, len(entries), BATCH):
+            with transient():
+                self.client.change_message_visibility_batch(
+                    QueueUrl=self.url,
+                    Entries=entries[start : start + BATCH],  # type: ignore[arg-type]  # as the API has them
+                )

@@ -1,0 +1,74 @@
+"""Parked: permanent failures that wait for a person."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from neve.domain.version import ObjectVersion
+from neve.errors import NeveError, SourceChanged, SourceDamaged, SourceDenied, SourceGone, SourceUnfit, Transient
+
+
+class Reason(StrEnum):
+    """Why something was parked."""
+
+    EVENT_INVALID = "event invalid"
+    SOURCE_GONE = "source gone"
+    SOURCE_CHANGED = "source changed"
+    SOURCE_DENIED = "source denied"
+    SOURCE_UNFIT = "source unfit"
+    SOURCE_DAMAGED = "source damaged"
+    SOURCE_UNREADABLE = "source unreadable"
+    ARCHIVE_CONFLICT = "archive conflict"
+    PARTS_MISSING = "parts missing"
+    COPY_UNPROVEN = "copy unproven"
+
+
+REMEDIES: dict[Reason, str] = {
+    Reason.EVENT_INVALID: "Find out who sends this to the collect queue; files it meant are found by a listing.",
+    Reason.SOURCE_GONE: "Deleted before it could be archived. If that was not meant, put the file again.",
+    Reason.SOURCE_CHANGED: "Overwritten before it could be archived; the newer version has its own event.",
+    Reason.SOURCE_DENIED: "Grant the function's role s3:GetObjectVersion (kms:Decrypt), then `neve parked --retry`.",
+    Reason.SOURCE_UNFIT: "Its key, version id or metadata cannot be written down; put the file again without them.",
+    Reason.SOURCE_DAMAGED: "S3's checksum does not fit the bytes: put the file again from where it came.",
+    Reason.SOURCE_UNREADABLE: "S3 kept failing for this version only; `neve parked --retry` once S3 is well.",
+    Reason.ARCHIVE_CONFLICT: "An archive's object is not what its manifest says. Nothing was indexed; look at both.",
+    Reason.PARTS_MISSING: "A bundle's parts expired before it was written; its files are found by a listing.",
+    Reason.COPY_UNPROVEN: "S3 states no checksum that source and copy share; compare the two by reading them.",
+}
+"""What an operator does about it, one sentence each, as `neve parked` shows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parked:
+    """A permanent failure: of one version, of a bundle, or of a message (whose body is the evidence)."""
+
+    reason: Reason
+    detail: str
+    parked_at: datetime
+    version: ObjectVersion | None = None
+    bundle: str = ""
+    evidence: str = ""
+
+    @property
+    def id(self) -> str:
+        """The same failure of the same thing has the same id, however often it is met."""
+        subject = self.version.identity if self.version else (self.evidence or self.bundle,)
+        return hashlib.sha256("\0".join((self.reason, *subject)).encode(errors="surrogatepass")).hexdigest()[:20]
+
+
+def reason_for(error: NeveError) -> Reason:
+    """Why a version is parked whose reading failed with `error`."""
+    return next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+
+
+_REASONS: dict[type[NeveError], Reason] = {
+    SourceGone: Reason.SOURCE_GONE,
+    SourceChanged: Reason.SOURCE_CHANGED,
+    SourceDenied: Reason.SOURCE_DENIED,
+    SourceUnfit: Reason.SOURCE_UNFIT,
+    SourceDamaged: Reason.SOURCE_DAMAGED,
+    Transient: Reason.SOURCE_UNREADABLE,
+}

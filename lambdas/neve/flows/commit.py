@@ -1,0 +1,76 @@
+"""What every way to write an archive begins and ends with: the claim on its bundle, and the index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from neve.domain.bundle import Bundle, BundleState
+from neve.domain.index import ArchiveRow, ArchiveState, rows
+from neve.domain.manifest import Manifest
+from neve.errors import Busy, Transient
+from neve.ports import Archives, Bundles, Files, StoredArchive
+
+
+@contextmanager
+def claimed(bundles: Bundles, bundle_id: str, *, owner: str, now: datetime, until: datetime) -> Iterator[Bundle | None]:
+    """The bundle, sealed and leased to `owner`; None if nothing is left to do.
+
+    A timer that finds no bundle makes it void, so that the Collect that sent it opens another. On a Transient error the
+    lease is given back: the next try need not wait for its end. Raises Busy while another's lease runs.
+    """
+    bundle = bundles.claim(bundle_id, owner=owner, now=now, until=until)
+    while bundle is None:
+        nothing = Bundle(id=bundle_id, kind="tar", state=BundleState.VOID, size_bytes=0, count=0, due_at=now)
+        bundle = nothing if bundles.create(nothing) else bundles.claim(bundle_id, owner=owner, now=now, until=until)
+    if bundle.finished:
+        yield None
+        return
+    if bundle.lease_owner != owner or bundle.leased_until is None:
+        left = (bundle.leased_until or now) - now
+        raise Busy(f"bundle {bundle_id} is being written", retry_after_s=max(1, int(left.total_seconds()) + 1))
+    try:
+        yield bundle
+    except Transient:
+        bundles.release(bundle_id, owner=owner)
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committer:
+    """Brings an archive whose object stands into the index."""
+
+    bundles: Bundles
+    archives: Archives
+    files: Files
+
+    def commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, now: datetime) -> int:
+        """Write the archive's row, the files' rows, then the states; how many members another archive already had.
+
+        Every step may have been done before, by this process or another; repeating it changes nothing.
+        """
+        standing = self.archives.put(
+            ArchiveRow(
+                serial=manifest.archive,
+                kind=manifest.kind,
+                bundle=bundle.id,
+                object_key=manifest.object_key,
+                object_version_id=stored.version_id,
+                storage_class=stored.storage_class,
+                size_bytes=stored.size_bytes,
+                sha256=stored.sha256,
+                source_bytes=sum(member.source.size_bytes for member in manifest.members),
+                files=len(manifest.members),
+                duplicates=0,
+                state=ArchiveState.WRITTEN,
+                written_at=now,
+            )
+        )
+        duplicates = standing.duplicates
+        if standing.state is ArchiveState.WRITTEN:
+            duplicates = len(self.files.record(rows(manifest)))
+            self.archives.finish(manifest.archive, duplicates=duplicates, now=now)
+        self.bundles.finish(bundle.id, now)
+        return duplicates

@@ -1,0 +1,156 @@
+"""CopyLarge: an object over the target size becomes an archive of its own, copied by S3 itself.
+
+The copy is pinned to its version, so repeating it gives the same bytes. The manifest is written once the copy stands
+and is proved, then the index as for any archive. A copy in parts goes on where an earlier try ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from neve.domain.bundle import Bundle, distinct, write_request
+from neve.domain.large import SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
+from neve.domain.manifest import Source, archive_key, single
+from neve.domain.outcome import Outcome, Written
+from neve.domain.parked import Parked, Reason, reason_for
+from neve.domain.version import ObjectVersion
+from neve.errors import SourceUnavailable, Transient
+from neve.flows.commit import Committer, claimed
+from neve.ports import ArchiveStore, Bundles, Content, Files, ParkingLot, Queue, StoredArchive
+
+THREADS = 16
+MARGIN = timedelta(seconds=60)
+"""What a wave of 16 parts of 512 MiB may take; a new one is begun only if so much time is left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargeCopier:
+    """CopyLarge's rules over its ports. `bucket` is the content bucket's name, `clock` tells the time in UTC."""
+
+    content: Content
+    store: ArchiveStore
+    bundles: Bundles
+    files: Files
+    parking_lot: ParkingLot
+    large_queue: Queue
+    committer: Committer
+    bucket: str
+    clock: Callable[[], datetime]
+    single_copy_bytes: int = SINGLE_COPY_BYTES
+    cut: Callable[[int], list[Range]] = ranges
+
+    def copy(self, bundle_id: str, *, owner: str, until: datetime) -> Written:
+        """Archive the bundle's one version, whatever an earlier try has already done.
+
+        Raises Transient if it is worth trying again, and Busy while another copies it.
+        """
+        with claimed(self.bundles, bundle_id, owner=owner, now=self.clock(), until=until) as bundle:
+            if bundle is None:
+                return Written(outcome=Outcome.FINISHED_BEFORE)
+            versions = distinct(self.bundles.parts(bundle.id))
+            if not versions:
+                return self._void(bundle, Reason.PARTS_MISSING, detail="its part is gone")
+            version = versions[0]
+            if self.files.holders(versions).get(version.identity, bundle.serial) != bundle.serial:
+                self.bundles.void(bundle, self.clock())
+                return Written(outcome=Outcome.VOID, duplicates=1)
+            try:
+                source = self.content.describe(version)
+                serial = bundle.serial or self.bundles.assign_serial(bundle.id)
+                key = archive_key(serial, bundle.kind)
+                stored = self.store.head(key) or self._copy(bundle, key, version, source, until)
+            except SourceUnavailable as error:
+                return self._void(bundle, reason_for(error), detail=str(error), version=version)
+            if stored is None:
+                self.bundles.release(bundle.id, owner=owner)
+                self.large_queue.send(write_request(bundle.id))
+                return Written(outcome=Outcome.CONTINUED, serial=serial)
+            return self._index(replace(bundle, serial=serial), version, source, key, stored)
+
+    def _index(
+        self, bundle: Bundle, version: ObjectVersion, source: Source, key: str, stored: StoredArchive
+    ) -> Written:
+        """Bring the copy into the index, unless S3's checksums say that it differs from its source."""
+        same = proven(source.checksums, source.etag, stored.checksums, stored.etag)
+        if same is False or stored.size_bytes != source.size_bytes:
+            detail = f"{key} has {stored.size_bytes} bytes and {dict(stored.checksums)}, its source {source}"
+            self._park(bundle, Reason.ARCHIVE_CONFLICT, detail=detail, version=version)
+            return Written(outcome=Outcome.CONFLICT, serial=bundle.serial, parked=1)
+        if same is None:
+            detail = f"S3 states {dict(stored.checksums)} of {key}, and nothing comparable of its source"
+            self._park(bundle, Reason.COPY_UNPROVEN, detail=detail, version=version)
+        manifest = single(
+            archive=bundle.serial,
+            bucket=self.bucket,
+            object_key=key,
+            source=replace(source, sha256=stored.sha256, checksums={**source.checksums, **stored.checksums}),
+        )
+        if not self.store.put_manifest(manifest):
+            standing = self.store.manifest(bundle.serial)
+            if standing is None:
+                raise Transient(f"the manifest of archive {bundle.serial} is being written by another")
+            manifest = standing
+        duplicates = self.committer.commit(bundle, manifest, stored, self.clock())
+        return Written(
+            outcome=Outcome.ARCHIVED,
+            serial=bundle.serial,
+            files=1,
+            source_bytes=source.size_bytes,
+            duplicates=duplicates,
+            parked=int(same is None),
+            oldest_at=source.last_modified,
+        )
+
+    def _copy(
+        self, bundle: Bundle, key: str, version: ObjectVersion, source: Source, until: datetime
+    ) -> StoredArchive | None:
+        """Copy the version to `key`; None if the time did not suffice for all of its parts."""
+        if source.size_bytes <= self.single_copy_bytes:
+            self.store.copy(key, version, proof_algorithm(source.size_bytes, source.checksums))
+        elif not self._copy_parts(bundle, key, version, source, until):
+            return None
+        stored = self.store.head(key)
+        if stored is None:
+            raise Transient(f"{key} is being written by another")
+        return stored
+
+    def _copy_parts(
+        self,
+        bundle: Bundle,
+        key: str,
+        version: ObjectVersion,
+        source: Source,
+        until: datetime,
+    ) -> bool:
+        algorithm = proof_algorithm(source.size_bytes, source.checksums)
+        upload_id, etags = bundle.upload_id, None
+        if upload_id:
+            etags = self.store.uploaded(key, upload_id)
+        if etags is None:
+            started = self.store.start_upload(key, algorithm)
+            upload_id = self.bundles.record_upload(bundle.id, previous=upload_id, upload_id=started)
+            etags = self.store.uploaded(key, upload_id) or {}
+        missing = [part for part in self.cut(source.size_bytes) if part.number not in etags]
+        done = dict(etags)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(missing), THREADS):
+                if self.clock() + MARGIN > until:
+                    return False
+                wave = missing[start : start + THREADS]
+                copied = pool.map(lambda part: self.store.copy_part(key, upload_id, version, part), wave)
+                done.update(zip((part.number for part in wave), copied, strict=True))
+        self.store.complete_upload(key, upload_id, done)
+        return True
+
+    def _void(self, bundle: Bundle, reason: Reason, *, detail: str, version: ObjectVersion | None = None) -> Written:
+        self._park(bundle, reason, detail=detail, version=version)
+        self.bundles.void(bundle, self.clock())
+        return Written(outcome=Outcome.VOID, parked=1)
+
+    def _park(self, bundle: Bundle, reason: Reason, *, detail: str, version: ObjectVersion | None) -> None:
+        self.parking_lot.park(
+            Parked(reason=reason, bundle=bundle.id, detail=detail, version=version, parked_at=self.clock())
+        )
