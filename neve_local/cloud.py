@@ -23,8 +23,8 @@ from typing import Any, Self
 import boto3
 import botocore.session
 from botocore.config import Config
-from neve.errors import NeveError
 
+from neve.errors import NeveError
 from neve_local import deployment
 from neve_local.layout import Layout
 from neve_local.processes import MARK, end_all, processes_of
@@ -39,6 +39,7 @@ ACCESS_KEY = "test"
 
 _START_PATIENCE_S = 60
 _STOP_PATIENCE_S = 120
+_LOG_PAGE = 10_000
 
 
 class LocalCloudError(NeveError):
@@ -229,9 +230,19 @@ class LocalCloud:
     def deploy(self, context: Mapping[str, str | int | float] | None = None) -> dict[str, str]:
         """Deploy the stacks with the real `cdk`, settings as in `context`; returns all stacks' outputs.
 
+        Does nothing if the same code was deployed here with the same settings before.
         Raises LocalCloudError with the end of what `cdk` said if it fails.
         """
         settings = {"lambda_platform": "host", **(context or {})}
+        source = deployment.source_digest(PROJECT, settings)
+        if (
+            self._stack_is_complete("CDKToolkit")
+            and _text(self.layout.deployed) == source
+            and (known := self.outputs())
+        ):
+            self._say("the stacks are up to date")
+            return known
+        self.layout.deployed.unlink(missing_ok=True)
         try:
             deployment.deploy(
                 project=PROJECT,
@@ -244,6 +255,7 @@ class LocalCloud:
             )
         except deployment.DeploymentFailed as failed:
             raise LocalCloudError(str(failed)) from failed
+        self.layout.deployed.write_text(source)
         return self.outputs()
 
     def outputs(self) -> dict[str, str]:
@@ -266,21 +278,19 @@ class LocalCloud:
         function = session.client("lambda").get_function_configuration(FunctionName=function_name)
         group = function.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"
         logs = session.client("logs")
-        # The local cloud answers with 10,000 events at most and no token for more: go on from the last one's time.
-        start_ms, seen = int(since * 1000), set[str]()
+        # The local cloud answers with 10,000 events at most and no token for more: go on at the last one's time,
+        # past those of that time that were seen. Their order is the same each time.
+        start_ms, skip = int(since * 1000), 0
         while True:
             try:
-                events = logs.filter_log_events(logGroupName=group, startTime=start_ms, limit=10_000)["events"]
+                events = logs.filter_log_events(logGroupName=group, startTime=start_ms, limit=_LOG_PAGE)["events"]
             except logs.exceptions.ResourceNotFoundException:
                 return
-            fresh = [event for event in events if event["eventId"] not in seen]
-            if not fresh:
+            yield from (event["message"] for event in events[skip:] if containing in event["message"])
+            if len(events) < _LOG_PAGE or len(events) == skip:
                 return
-            for event in fresh:
-                if containing in event["message"]:
-                    yield event["message"]
             start_ms = events[-1]["timestamp"]
-            seen = {event["eventId"] for event in events if event["timestamp"] == start_ms}
+            skip = sum(event["timestamp"] == start_ms for event in events)
 
     def environment(self) -> dict[str, str]:
         """The variables that make `aws`, boto3, `cdk` and `neve` talk to this cloud."""
@@ -366,7 +376,7 @@ class LocalCloud:
         layout = self.layout
         shutil.rmtree(layout.crashed, ignore_errors=True)
         layout.crashed.mkdir()
-        for part in (layout.state, layout.objects, layout.server_log, layout.port, layout.running):
+        for part in (layout.state, layout.objects, layout.server_log, layout.port, layout.deployed, layout.running):
             if part.exists():
                 part.rename(layout.crashed / part.name)
         self._say(
@@ -431,9 +441,12 @@ def _free(port: int) -> bool:
     return True
 
 
-def _tail(path: Path, lines: int = 20) -> str:
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(errors="replace")
+        return path.read_text(errors="replace")
     except OSError:
-        return "(nothing)"
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "(nothing)"
+        return ""
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    return "\n".join(f"    {line}" for line in _text(path).splitlines()[-lines:]) or "    (nothing)"

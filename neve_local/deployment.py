@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shlex
 import shutil
@@ -13,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from neve.errors import NeveError
-
 from neve_local.layout import Layout
 
 _TAIL_LINES = 30
@@ -60,6 +61,18 @@ def cdk_environment(cloud: Mapping[str, str], host: Mapping[str, str], *, folder
         "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
         "NO_COLOR": "1",
     }
+
+
+def source_digest(project: Path, context: Mapping[str, str | int | float]) -> str:
+    """SHA-256 of all that decides what is deployed: the stacks, the functions, the versions of packages, `context`."""
+    files = [project / name for name in ("app.py", "cdk.json", "constraints.txt", "neve_local/app.py")]
+    for folder in ("stacks", "lambdas"):
+        files += (path for path in (project / folder).rglob("*") if "__pycache__" not in path.parts)
+    digest = hashlib.sha256(json.dumps(dict(context), sort_keys=True).encode())
+    digest.update(f"{sys.version} {sys.prefix}".encode())
+    for path in sorted(path for path in files if path.is_file()):
+        digest.update(f"{path.relative_to(project)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def deploy(

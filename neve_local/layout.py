@@ -58,6 +58,11 @@ class Layout:
         return self.folder / "deploy.log"
 
     @property
+    def deployed(self) -> Path:
+        """The digest of the source and settings that the deployed stacks were made from."""
+        return self.folder / "deployed"
+
+    @property
     def assembly(self) -> Path:
         """The synthesized stacks."""
         return self.folder / "cdk.out"

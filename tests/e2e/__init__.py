@@ -1,0 +1,1 @@
+"""The deployed stacks, and the local cloud that they run on."""
