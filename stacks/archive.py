@@ -8,8 +8,8 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
-from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig
 
+from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig
 from stacks.functions import allow, allow_objects, consume, function, packed_code
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
@@ -73,6 +73,7 @@ class ArchiveStack(cdk.Stack):
                 content_bucket=storage.content_bucket.bucket_name,
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                collect_queue_url=storage.collect.queue.queue_url,
                 bundles_queue_url=self.bundles.queue.queue_url,
                 large_queue_url=self.large.queue.queue_url,
                 target_bytes=settings.target_bytes,
@@ -169,6 +170,7 @@ class ArchiveStack(cdk.Stack):
                 archives_table=storage.archives_table.table_name,
                 bundles_queue_url=self.bundles.queue.queue_url,
                 large_queue_url=self.large.queue.queue_url,
+                sweep_queue_url=self.sweep.queue.queue_url,
             ),
             platform=settings.lambda_platform,
             timeout_s=settings.sweep_timeout_s,

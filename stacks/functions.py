@@ -12,8 +12,8 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
-from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, environment
 
+from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, environment
 from stacks.packing import SOURCE, LocalPacking, asset_hash, lambda_architecture
 
 METRICS_NAMESPACE = "neve"

@@ -189,8 +189,7 @@ class StorageStack(cdk.Stack):
             sort_key=sort_key,
             time_to_live_attribute=time_to_live_attribute,
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
-            # DynamoDB encrypts every table; its own key costs nothing for each request.
-            encryption=dynamodb.TableEncryption.DEFAULT,
+            # DynamoDB encrypts every table. Unless told otherwise it takes a key of its own, at no charge per request.
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),

@@ -1,0 +1,94 @@
+"""Promises of settings: each value is checked, all problems are told at once, and the documentation agrees."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import PROJECT
+from stacks.settings import RULES, Settings, SettingsInvalid, Whole, read_settings
+
+REFUSED: dict[str, list[object]] = {
+    "name": ["", "Neve", "9neve", "neve_1", "n" * 33, "neve!", 7],
+    "storage_class": ["", "glacier", "STANDARD", "GLACIER ", None],
+    "target_mib": ["0", "-1", "100.5", "nan", "inf", "", "25 MB", "1e-9", True, None],
+    "max_age_s": ["0", "901", "-1", "1.5", "", "20s", "٢٠", True, None],
+    "max_members": ["0", "10001"],
+    "collect_timeout_s": ["4", "901"],
+    "write_timeout_s": ["4", "901"],
+    "copy_timeout_s": ["4", "901"],
+    "sweep_timeout_s": ["4", "901"],
+    "collect_batch": ["0", "10001"],
+    "fetch_threads": ["0", "257"],
+    "alert_email": ["ops", "ops@", "ops@example", "a@b.c, d@e.f", "ops@example.org\n"],
+    "lambda_platform": ["", "aarch64", "ARM64"],
+}
+
+
+def test_every_setting_has_a_rule_and_a_default_that_keeps_it() -> None:
+    assert [setting.name for setting in fields(Settings)] == list(RULES)
+    assert set(REFUSED) == set(RULES)
+    for key, rule in RULES.items():
+        assert rule.read(getattr(Settings(), key)) == getattr(Settings(), key)
+
+
+def test_an_empty_context_gives_the_defaults() -> None:
+    assert read_settings({}) == Settings()
+    assert Settings().target_bytes == 25 * 1024 * 1024
+
+
+def test_values_may_be_text_from_the_command_line_or_numbers_from_cdk_json() -> None:
+    as_text = read_settings({"target_mib": "0.5", "max_age_s": "900", "alert_email": "ops@example.org"})
+    as_numbers = read_settings({"target_mib": 0.5, "max_age_s": 900, "alert_email": "ops@example.org"})
+    assert as_text == as_numbers == Settings(target_mib=0.5, max_age_s=900, alert_email="ops@example.org")
+    assert as_text.target_bytes == 524_288
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in REFUSED.items() for value in values])
+def test_a_value_out_of_range_is_refused_with_key_value_range_and_remedy(key: str, value: object) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({key: value})
+    [problem] = refused.value.problems
+    assert problem.startswith(f"{key}={value} must be {RULES[key].allowed}.")
+    assert f"-c {key}={getattr(Settings(), key)}" in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    bad = {key: values[0] for key, values in REFUSED.items()}
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({**bad, "max_agee_s": "5"})
+    assert len(refused.value.problems) == len(bad) + 1
+    for problem in refused.value.problems:
+        assert problem in str(refused.value)
+
+
+def test_a_mistyped_setting_is_not_ignored() -> None:
+    with pytest.raises(SettingsInvalid, match=r"storage_clas=GLACIER is not a setting\. Did you mean storage_class\?"):
+        read_settings({"storage_clas": "GLACIER"})
+
+
+def test_the_context_of_cdk_itself_is_left_alone() -> None:
+    context = {"@aws-cdk/core:flag": True, "aws:cdk:bundling-stacks": [], "availability-zones:account=1:region=x": []}
+    assert read_settings(context) == Settings()
+
+
+@given(st.integers())
+def test_a_whole_number_is_taken_exactly_if_it_is_in_its_range(number: int) -> None:
+    rule = Whole(5, 900, "seconds")
+    for given_as in (number, str(number)):
+        if 5 <= number <= 900:
+            assert rule.read(given_as) == number
+        else:
+            with pytest.raises(ValueError, match=str(number)):
+                rule.read(given_as)
+
+
+def test_the_documentation_has_every_setting_with_its_default_and_range() -> None:
+    page = (PROJECT / "docs" / "settings.md").read_text()
+    for key, rule in RULES.items():
+        default = getattr(Settings(), key)
+        shown = f"`{default}`" if default != "" else "none"
+        assert f"| `{key}` | {shown} | {rule.allowed} |" in page

@@ -1,0 +1,110 @@
+"""Promises of the application as a whole: cdk-nag's checks, outputs, names, and synthesis without a network."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import aws_cdk as cdk
+import pytest
+
+from app import PROJECT, build, synthesize
+from tests.infra.templates import BAIT, Templates
+
+# Put before everything else on the path of the child process: who asks for a connection is refused.
+NO_NETWORK = """
+import socket
+
+def refuse(*_arguments, **_options):
+    raise OSError("this test has no network")
+
+socket.socket.connect = refuse
+socket.create_connection = refuse
+socket.getaddrinfo = refuse
+"""
+
+
+def test_cdk_nag_finds_nothing_that_is_not_acknowledged(templates: Templates) -> None:
+    assert any("AwsSolutions-SQS4" in found for found in templates.violations), "the checks did not run"
+    assert [found for found in templates.violations if f" at {BAIT}/" not in found] == []
+
+
+def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates) -> None:
+    def behind(name: str) -> dict[str, str]:
+        return {f"{name}Queue": f"{name}Queue", f"{name}DeadLetterQueue": f"{name}DeadLetterQueue"}
+
+    assert templates.outputs("neve-storage") == {
+        **{name: name for name in ("ContentBucket", "ArchiveBucket", "FilesTable", "ArchivesTable", "ParkedTable")},
+        **behind("Collect"),
+    }
+    assert templates.outputs("neve-archive") == {
+        **behind("Bundles"),
+        **behind("Large"),
+        **behind("Sweep"),
+        "CollectFunction": "Collect",
+        "WriteArchiveFunction": "WriteArchive",
+        "CopyLargeFunction": "CopyLarge",
+        "SweepFunction": "Sweep",
+        "StorageClass": "GLACIER",
+        "TargetBytes": "26214400",
+        "MaxAgeSeconds": "20",
+    }
+    assert templates.outputs("neve-operations") == {"AlertsTopic": "Alerts"}
+
+
+def test_a_second_deployment_in_one_account_has_a_name_of_its_own(synthesized: Callable[..., Templates]) -> None:
+    stacks = set(synthesized(name="press-2", alert_email="ops@example.org").documents)
+    assert stacks == {"press-2-storage", "press-2-archive", "press-2-operations"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::Lambda::Function"]
+)
+def test_cdk_names_things(templates: Templates, kind: str) -> None:
+    for name, resource in templates.of_kind(kind).items():
+        assert not {"BucketName", "TableName", "QueueName", "FunctionName"} & set(resource.properties), name
+
+
+def test_synthesis_needs_no_network_no_credentials_and_no_git_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    home, commands, blocked = (tmp_path / name for name in ("home", "commands", "blocked"))
+    for folder in (home, commands, blocked):
+        folder.mkdir()
+    node = shutil.which("node")
+    assert node, "CDK needs node"
+    (commands / "node").symlink_to(node)
+    (blocked / "sitecustomize.py").write_text(NO_NETWORK)
+    environment = {
+        "HOME": str(home),
+        "PATH": str(commands),
+        "PYTHONPATH": str(blocked),
+        "TMPDIR": str(tmp_path),
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    finished = subprocess.run(
+        [sys.executable, "-B", str(PROJECT / "app.py")],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert [path.name for path in home.iterdir() if path.name != ".cache"] == []  # where jsii keeps what it unpacked
+
+
+def test_settings_that_cannot_be_used_end_the_synthesis_with_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    def compose(app: cdk.App) -> None:
+        for key, value in {"target_mib": "0", "max_age_s": "1000", "storage_class": "GLACIR"}.items():
+            app.node.set_context(key, value)
+        build(app)
+
+    assert synthesize(compose) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    for part in ("3 settings", "target_mib=0", "max_age_s=1000", "1 to 900", "storage_class=GLACIR", "DEEP_ARCHIVE"):
+        assert part in told.err

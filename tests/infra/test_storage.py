@@ -1,0 +1,154 @@
+"""Promises of what holds data: kept, encrypted, closed to the public, reached by TLS only."""
+
+from __future__ import annotations
+
+from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
+from tests.infra.templates import Templates, statements
+
+HOLDS_DATA = ("AWS::S3::Bucket", "AWS::DynamoDB::Table")
+
+
+def bucket_policy(templates: Templates, bucket: str) -> list[dict[str, object]]:
+    policies = [templates.rendered(policy) for policy in templates.of_kind("AWS::S3::BucketPolicy").values()]
+    [policy] = [policy for policy in policies if policy["Bucket"] == bucket]
+    return statements(policy["PolicyDocument"])
+
+
+def test_everything_that_holds_data_outlives_its_stack(templates: Templates) -> None:
+    for kind in HOLDS_DATA:
+        for name, resource in templates.of_kind(kind).items():
+            assert resource.body["DeletionPolicy"] == "Retain", name
+            assert resource.body["UpdateReplacePolicy"] == "Retain", name
+
+
+def test_every_bucket_is_versioned_encrypted_and_closed_to_the_public(templates: Templates) -> None:
+    for name, bucket in templates.of_kind("AWS::S3::Bucket").items():
+        properties = bucket.properties
+        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}, name
+        [rule] = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}, name
+        assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}, name
+        assert len(properties["PublicAccessBlockConfiguration"]) == 4, name
+        # No ACLs at all: a bucket that took them could still be opened object by object.
+        assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}], name
+        assert "AccessControl" not in properties, name
+
+
+def test_every_bucket_refuses_requests_without_tls(templates: Templates) -> None:
+    for name in templates.of_kind("AWS::S3::Bucket"):
+        assert any(
+            statement["Effect"] == "Deny"
+            and statement["Principal"] == {"AWS": "*"}
+            and statement["Action"] == ["s3:*"]
+            and statement["Resource"] == [name, f"{name}/*"]
+            and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+            for statement in bucket_policy(templates, name)
+        ), name
+
+
+def test_nothing_in_a_bucket_expires_but_uploads_left_unfinished(templates: Templates) -> None:
+    for name, bucket in templates.of_kind("AWS::S3::Bucket").items():
+        rules = bucket.properties["LifecycleConfiguration"]["Rules"]
+        assert rules == [{"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}], name
+
+
+def test_nothing_empties_a_bucket_with_its_stack(templates: Templates) -> None:
+    kinds = {body["Type"] for document in templates.documents.values() for body in document["Resources"].values()}
+    assert not any(kind.startswith("Custom::") for kind in kinds)
+
+
+def test_every_table_has_backups_protection_and_pays_by_request(templates: Templates) -> None:
+    for name, table in templates.of_kind("AWS::DynamoDB::Table").items():
+        properties = table.properties
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
+        assert properties["DeletionProtectionEnabled"] is True, name
+        assert properties["BillingMode"] == "PAY_PER_REQUEST", name
+        # DynamoDB encrypts every table; without a specification by its own key, at no charge per request.
+        assert "SSESpecification" not in properties, name
+
+
+def test_the_tables_have_the_keys_that_the_functions_use(templates: Templates) -> None:
+    tables = templates.of_kind("AWS::DynamoDB::Table")
+
+    def keys(name: str) -> list[tuple[str, str]]:
+        properties = tables[name].properties
+        types = {a["AttributeName"]: a["AttributeType"] for a in properties["AttributeDefinitions"]}
+        return [(key["AttributeName"], types[key["AttributeName"]]) for key in properties["KeySchema"]]
+
+    assert keys("FilesTable") == [("shard", "N"), ("sort", "B")]
+    assert keys("ArchivesTable") == [("pk", "S"), ("sk", "S")]
+    assert keys("ParkedTable") == [("id", "S")]
+
+    [unfinished] = tables["ArchivesTable"].properties["GlobalSecondaryIndexes"]
+    assert unfinished["IndexName"] == "unfinished"
+    assert [key["AttributeName"] for key in unfinished["KeySchema"]] == ["unfinished", "due_at"]
+    assert unfinished["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+
+
+def test_only_archives_lets_items_expire(templates: Templates) -> None:
+    tables = templates.of_kind("AWS::DynamoDB::Table")
+    expiring = {name: table.properties.get("TimeToLiveSpecification") for name, table in tables.items()}
+    assert expiring == {
+        "FilesTable": None,
+        "ArchivesTable": {"AttributeName": "expires_at", "Enabled": True},
+        "ParkedTable": None,
+    }
+
+
+def test_created_objects_of_the_content_bucket_reach_the_collect_queue(templates: Templates) -> None:
+    content = templates.of_kind("AWS::S3::Bucket")["ContentBucket"]
+    assert templates.rendered(content)["NotificationConfiguration"] == {
+        "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": "CollectQueue"}]
+    }
+
+    [policy] = [
+        (logical_id, templates.rendered(resource))
+        for resource in templates.of_kind("AWS::SQS::QueuePolicy").values()
+        for logical_id, body in templates.documents[resource.stack]["Resources"].items()
+        if body is resource.body and templates.rendered(resource)["Queues"] == ["CollectQueue"]
+    ]
+    logical_id, properties = policy
+    # S3 tries the queue when the bucket is made: its permission has to be there first.
+    assert logical_id in content.body["DependsOn"]
+    [sending] = [s for s in statements(properties["PolicyDocument"]) if s["Effect"] == "Allow"]
+    assert sending["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert (sending["Action"], sending["Resource"]) == (["sqs:SendMessage"], ["CollectQueue"])
+    assert sending["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
+
+
+def test_nobody_overwrites_an_archive(templates: Templates) -> None:
+    [statement] = [s for s in bucket_policy(templates, "ArchiveBucket") if s.get("Sid") == "DenyPutWithoutIfNoneMatch"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Principal"] == {"AWS": "*"}
+    assert statement["Action"] == ["s3:PutObject"]
+    assert statement["Resource"] == ["ArchiveBucket/*"]
+    # Opening an upload and sending its parts create no object; they take no such header and stay allowed.
+    assert statement["Condition"] == {
+        "Null": {"s3:if-none-match": "true"},
+        "Bool": {"s3:ObjectCreationOperation": "true"},
+    }
+
+
+def test_the_pipeline_can_neither_delete_from_the_archive_bucket_nor_loosen_it(templates: Templates) -> None:
+    [statement] = [
+        s for s in bucket_policy(templates, "ArchiveBucket") if s.get("Sid") == "DenyPipelineToDeleteOrLoosen"
+    ]
+    assert statement["Effect"] == "Deny"
+    assert statement["Principal"] == {"AWS": "*"}
+    assert statement["Resource"] == ["ArchiveBucket", "ArchiveBucket/*"]
+    assert statement["Condition"] == {"StringEquals": {f"aws:PrincipalTag/{ROLE_TAG}": ROLE_TAG_VALUE}}
+    refused = statement["Action"]
+    assert isinstance(refused, list)
+    assert set(refused) >= {
+        "s3:BypassGovernanceRetention",
+        "s3:DeleteBucket",
+        "s3:DeleteBucketPolicy",
+        "s3:DeleteObject",
+        "s3:DeleteObjectVersion",
+        "s3:PutBucketObjectLockConfiguration",
+        "s3:PutBucketPolicy",
+        "s3:PutBucketVersioning",
+        "s3:PutLifecycleConfiguration",
+        "s3:PutObjectLegalHold",
+        "s3:PutObjectRetention",
+    }
