@@ -62,7 +62,8 @@ def _to_item(row: FileRow) -> Item:
     return item
 
 
-def _to_row(item: Mapping[str, Any]) -> FileRow:
+def to_row(item: Mapping[str, Any]) -> FileRow:
+    """The row that an item of the table holds."""
     key, pin = split(bytes(item["sort"]["B"]))
     return FileRow(
         key=key or item["key"]["S"],
@@ -164,21 +165,24 @@ class DynamoFiles:
                 time.sleep(0.05 * 2**attempt)
             with transient():
                 answer = self.client.batch_get_item(RequestItems=request, ReturnConsumedCapacity="TOTAL")
-            found += [_to_row(item) for item in answer["Responses"].get(self.table, [])]
+            found += [to_row(item) for item in answer["Responses"].get(self.table, [])]
             request = answer.get("UnprocessedKeys")
             if not request:
                 return found
         raise Transient(f"rows could not be read in {TRIES} tries")
 
     def _query(self, number: int, begins: bytes, *, consistent: bool) -> Iterator[FileRow]:
-        condition = "shard = :shard"
+        condition = "#shard = :shard"  # a reserved word
+        names = {"#shard": "shard"}
         values: Item = {":shard": {"N": str(number)}}
         if begins:
-            condition += " AND begins_with(sort, :begins)"
+            condition += " AND begins_with(#sort, :begins)"
+            names["#sort"] = "sort"
             values[":begins"] = {"B": begins}
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
             KeyConditionExpression=condition,
+            ExpressionAttributeNames=names,
             ExpressionAttributeValues=values,
             ConsistentRead=consistent,
             ReturnConsumedCapacity="TOTAL",
@@ -186,4 +190,4 @@ class DynamoFiles:
         with transient():
             for page in pages:
                 for item in page["Items"]:
-                    yield _to_row(item)
+                    yield to_row(item)

@@ -60,7 +60,8 @@ def reported() -> Iterator[None]:
         yield
     finally:
         logger().info("requests", **LEDGER.settle())
-        metrics().flush_metrics()
+        if metrics().metric_set:
+            metrics().flush_metrics()
 
 
 def backoff_s(error: Exception, deliveries: int) -> int:

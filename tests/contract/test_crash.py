@@ -1,0 +1,110 @@
+"""Collect, WriteArchive and CopyLarge die before and after each of their calls to AWS, one at a time, and run again.
+
+Every call is tried: a first run counts them. Afterwards nothing is lost, nothing is doubled in the index, and no object
+stands that no row knows, but for a void bundle's manifest or tar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from neve.aws import clients
+from neve.domain.index import ArchiveState
+from neve.domain.version import ObjectVersion
+from tests.moto_cloud import ARCHIVE, Killed, MotoCloud, moto_cloud
+
+TARGET = 4_000
+
+
+@pytest.fixture
+def cloud() -> Iterator[MotoCloud]:
+    with moto_cloud(target_bytes=TARGET) as made:
+        yield made
+
+
+def upload_some(cloud: MotoCloud) -> list[ObjectVersion]:
+    """Enough for a bundle that is full, one that its timer ends, and a large object."""
+    bodies = {f"photos/{number}.jpg": bytes([number]) * 1500 for number in range(4)}
+    bodies["film.mp4"] = b"f" * (TARGET + 1)
+    bodies["empty"] = b""
+    return [cloud.upload(key, body) for key, body in bodies.items()]
+
+
+def sweep_all(cloud: MotoCloud) -> None:
+    """What the sweep does once everything is overdue."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    for bundle in cloud.bundles.overdue(later):
+        name = "large" if bundle.kind == "object" else "bundles"
+        cloud.queue(name).send(f'{{"bundle": "{bundle.id}"}}')
+
+
+def verify(cloud: MotoCloud, versions: list[ObjectVersion]) -> None:
+    rows = {(row.key, row.pin): row for row in cloud.all_files()}
+    assert set(rows) == {version.identity for version in versions}, "each version has one row, and nothing else has"
+    archives = {archive.serial: archive for archive in cloud.archives.all()}
+    assert all(archive.state is ArchiveState.ARCHIVED for archive in archives.values())
+    for serial, archive in archives.items():
+        manifest = cloud.store.manifest(serial)
+        assert manifest is not None
+        answer = clients.s3().get_object_attributes(
+            Bucket=ARCHIVE, Key=archive.object_key, ObjectAttributes=["StorageClass", "ObjectSize"]
+        )
+        assert answer["StorageClass"] == "GLACIER"
+        assert archive.size_bytes == manifest.object_size_bytes == answer["ObjectSize"]
+    for (key, pin), row in rows.items():
+        manifest = cloud.store.manifest(row.archive)
+        assert manifest is not None
+        member = manifest.members[row.number]
+        assert (member.source.key, member.source.pin, member.offset_bytes) == (key, pin, row.offset_bytes)
+    assert not cloud.bundles.unfinished()
+    assert not list(cloud.parking_lot.all())
+    known = {archive.object_key for archive in archives.values()}
+    orphans = {key for key in cloud.archived_keys() if key.startswith("archives/")} - known
+    assert not orphans
+
+
+def live_through(cloud: MotoCloud, *, kill_at: int, kill_after: bool) -> int:
+    """One life with a death in it: how often the process died."""
+    versions = upload_some(cloud)
+    cloud.announce(*versions)
+    cloud.kill_at, cloud.kill_after = kill_at, kill_after
+    deaths = 0
+    while True:
+        try:
+            cloud.run()
+        except Killed:
+            deaths += 1
+            continue
+        break
+    sweep_all(cloud)
+    cloud.run()
+    verify(cloud, versions)
+    return deaths
+
+
+def test_without_a_death_everything_is_archived_once(cloud: MotoCloud) -> None:
+    assert live_through(cloud, kill_at=0, kill_after=False) == 0
+
+
+@pytest.fixture(scope="module")
+def calls() -> int:
+    """How many calls to AWS a life without a death takes."""
+    with moto_cloud(target_bytes=TARGET) as counted:
+        live_through(counted, kill_at=0, kill_after=False)
+        return counted.calls
+
+
+SLICES = 4
+"""The calls are dealt out to so many tests, which run side by side."""
+
+
+@pytest.mark.parametrize("part", range(SLICES))
+@pytest.mark.parametrize("kill_after", [False, True], ids=["before", "after"])
+def test_dying_at_any_call_to_aws_loses_and_doubles_nothing(kill_after: bool, part: int, calls: int) -> None:
+    assert calls > 40
+    for number in range(1 + part, calls + 1, SLICES):
+        with moto_cloud(target_bytes=TARGET) as cloud:
+            assert live_through(cloud, kill_at=number, kill_after=kill_after) == 1, f"call {number} of {calls}"

@@ -1,0 +1,294 @@
+"""The ports of neve.ports in memory: what the adapters on AWS are held against, and what unit tests run on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from neve.domain.bundle import Bundle, BundleState, Limits
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow
+from neve.domain.large import Range
+from neve.domain.manifest import Manifest, Source
+from neve.domain.parked import Parked
+from neve.domain.tar import Rope
+from neve.domain.version import ObjectVersion
+from neve.errors import SourceChanged, SourceGone, Transient
+from neve.ports import StoredArchive
+
+
+@dataclass
+class MemoryBundles:
+    """Bundles, lane, parts and counter in dictionaries."""
+
+    rows: dict[str, Bundle] = field(default_factory=dict)
+    noted: dict[str, dict[str, list[ObjectVersion]]] = field(default_factory=dict)
+    named: str = ""
+    drawn: int = 0
+
+    def lane(self) -> str:
+        return self.named
+
+    def move_lane(self, *, previous: str, to: str) -> bool:
+        if self.named != previous:
+            return False
+        self.named = to
+        return True
+
+    def create(self, bundle: Bundle) -> bool:
+        if bundle.id in self.rows:
+            return False
+        self.rows[bundle.id] = bundle
+        return True
+
+    def get(self, bundle_id: str) -> Bundle | None:
+        return self.rows.get(bundle_id)
+
+    def put_part(self, bundle_id: str, part_id: str, versions: Sequence[ObjectVersion], now: datetime) -> None:
+        self.noted.setdefault(bundle_id, {})[part_id] = list(versions)
+
+    def delete_part(self, bundle_id: str, part_id: str, versions: Sequence[ObjectVersion]) -> None:
+        self.noted.get(bundle_id, {}).pop(part_id, None)
+
+    def parts(self, bundle_id: str) -> list[ObjectVersion]:
+        return [version for part in self.noted.get(bundle_id, {}).values() for version in part]
+
+    def grow(self, bundle_id: str, *, size_bytes: int, count: int, limits: Limits) -> Bundle | None:
+        row = self.rows.get(bundle_id)
+        if (
+            row is None
+            or row.state is not BundleState.OPEN
+            or row.size_bytes >= limits.target_bytes
+            or row.size_bytes + size_bytes > limits.ceiling_bytes
+            or row.count + count > limits.max_members
+        ):
+            return None
+        return self._store(replace(row, size_bytes=row.size_bytes + size_bytes, count=row.count + count))
+
+    def claim(self, bundle_id: str, *, owner: str, now: datetime, until: datetime) -> Bundle | None:
+        row = self.rows.get(bundle_id)
+        if row is None or row.finished:
+            return row
+        if row.lease_owner not in ("", owner) and row.leased_until is not None and row.leased_until >= now:
+            return row
+        return self._store(replace(row, state=BundleState.SEALED, lease_owner=owner, leased_until=until))
+
+    def release(self, bundle_id: str, *, owner: str) -> None:
+        row = self.rows.get(bundle_id)
+        if row is not None and row.lease_owner == owner:
+            self._store(replace(row, lease_owner="", leased_until=None))
+
+    def assign_serial(self, bundle_id: str) -> int:
+        self.drawn += 1
+        row = self.rows[bundle_id]
+        if row.serial:
+            return row.serial
+        if row.state is not BundleState.SEALED:
+            raise Transient("finished by another")
+        return self._store(replace(row, serial=self.drawn)).serial
+
+    def record_upload(self, bundle_id: str, *, previous: str, upload_id: str) -> str:
+        row = self.rows[bundle_id]
+        if row.upload_id == previous:
+            row = self._store(replace(row, upload_id=upload_id))
+        return row.upload_id
+
+    def void(self, bundle: Bundle, now: datetime) -> bool:
+        row = self.rows.get(bundle.id)
+        if row is None or row.state is not bundle.state or row.count != bundle.count:
+            return False
+        self._store(replace(row, state=BundleState.VOID))
+        return True
+
+    def finish(self, bundle_id: str, now: datetime) -> bool:
+        row = self.rows.get(bundle_id)
+        if row is None or row.state is not BundleState.SEALED:
+            return False
+        self._store(replace(row, state=BundleState.ARCHIVED))
+        return True
+
+    def overdue(self, now: datetime) -> list[Bundle]:
+        return [row for row in self.rows.values() if not row.finished and row.due_at < now]
+
+    def _store(self, row: Bundle) -> Bundle:
+        self.rows[row.id] = row
+        return row
+
+
+@dataclass
+class MemoryArchives:
+    """Archives by serial number."""
+
+    rows: dict[int, ArchiveRow] = field(default_factory=dict)
+
+    def put(self, row: ArchiveRow) -> ArchiveRow:
+        return self.rows.setdefault(row.serial, row)
+
+    def finish(self, serial: int, *, duplicates: int, now: datetime) -> None:
+        row = self.rows[serial]
+        if row.state is ArchiveState.WRITTEN:
+            self.rows[serial] = replace(row, state=ArchiveState.ARCHIVED, archived_at=now, duplicates=duplicates)
+
+
+@dataclass
+class MemoryFiles:
+    """The index as a dictionary."""
+
+    rows: dict[tuple[str, str], FileRow] = field(default_factory=dict)
+
+    def holders(self, versions: Sequence[ObjectVersion]) -> Mapping[tuple[str, str], int]:
+        return {v.identity: self.rows[v.identity].archive for v in versions if v.identity in self.rows}
+
+    def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
+        return [row for row in rows if self.rows.setdefault((row.key, row.pin), row).archive != row.archive]
+
+
+@dataclass
+class MemoryContent:
+    """A content bucket. `failures` makes reading a key fail."""
+
+    objects: dict[tuple[str, str], tuple[Source, bytes]] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    def put(self, version: ObjectVersion, body: bytes, **metadata: Any) -> None:
+        """Store `body` as `version`."""
+        source = Source(
+            key=version.key,
+            version_id=version.version_id,
+            size_bytes=len(body),
+            etag=version.etag,
+            last_modified=version.event_at,
+            sha256=hashlib.sha256(body).hexdigest(),
+            md5=hashlib.md5(body).hexdigest(),
+            **metadata,
+        )
+        self.objects[version.identity] = (source, body)
+
+    def fetch(self, version: ObjectVersion) -> tuple[Source, bytes]:
+        if version.key in self.failures:
+            raise self.failures[version.key]
+        if version.identity not in self.objects:
+            raise SourceGone(version.key)
+        source, body = self.objects[version.identity]
+        if source.size_bytes != version.size_bytes:
+            raise SourceChanged(version.key)
+        return source, body
+
+    def describe(self, version: ObjectVersion) -> Source:
+        source, _ = self.fetch(version)
+        return replace(source, sha256="", md5="")
+
+
+@dataclass
+class MemoryArchiveStore:
+    """An archive bucket. Copies take their bytes from `content`."""
+
+    content: MemoryContent
+    storage_class: str = "GLACIER"
+    objects: dict[str, bytes] = field(default_factory=dict)
+    stated: dict[str, StoredArchive] = field(default_factory=dict)
+    manifests: dict[int, Manifest] = field(default_factory=dict)
+    uploads: dict[str, dict[int, tuple[str, int]]] = field(default_factory=dict)
+    copied: list[str] = field(default_factory=list)
+
+    def manifest(self, serial: int) -> Manifest | None:
+        return self.manifests.get(serial)
+
+    def put_manifest(self, manifest: Manifest) -> bool:
+        if manifest.archive in self.manifests:
+            return False
+        self.manifests[manifest.archive] = manifest
+        return True
+
+    def head(self, object_key: str) -> StoredArchive | None:
+        return self.stated.get(object_key)
+
+    def put(self, object_key: str, rope: Rope, sha256: str) -> StoredArchive | None:
+        if object_key in self.stated:
+            return None
+        rope.seek(0)
+        body = rope.readall()
+        assert hashlib.sha256(body).hexdigest() == sha256, "S3 refuses a body that has not the stated SHA-256"
+        return self._store(object_key, body)
+
+    def copy(self, object_key: str, version: ObjectVersion, algorithm: str) -> bool:
+        source, body = self.content.fetch(version)
+        if object_key in self.stated:
+            return False
+        self.copied.append(object_key)
+        self._store(object_key, body, {} if algorithm == "SHA256" else {algorithm: source.checksums[algorithm]})
+        return True
+
+    def start_upload(self, object_key: str, algorithm: str) -> str:
+        upload_id = f"upload-{len(self.uploads) + 1}"
+        self.uploads[upload_id] = {}
+        return upload_id
+
+    def uploaded(self, object_key: str, upload_id: str) -> Mapping[int, str] | None:
+        if upload_id not in self.uploads:
+            return None
+        return {number: etag for number, (etag, _) in self.uploads[upload_id].items()}
+
+    def copy_part(self, object_key: str, upload_id: str, version: ObjectVersion, part: Range) -> str:
+        self.content.fetch(replace(version))
+        etag = f"part-{part.number}"
+        self.uploads[upload_id][part.number] = (etag, part.last - part.first + 1)
+        self.copied.append(f"{object_key}#{part.number}")
+        return etag
+
+    def complete_upload(self, object_key: str, upload_id: str, etags: Mapping[int, str]) -> bool:
+        if object_key in self.stated or upload_id not in self.uploads:
+            return False
+        parts = self.uploads.pop(upload_id)
+        assert {number: etag for number, (etag, _) in parts.items()} == dict(etags)
+        size = sum(length for _, length in parts.values())
+        self.stated[object_key] = StoredArchive(
+            version_id=f"v-{object_key}",
+            size_bytes=size,
+            etag="0-2",
+            checksums={"CRC64NVME": "AAAAAAAAAAA="},
+            storage_class=self.storage_class,
+        )
+        return True
+
+    def _store(self, object_key: str, body: bytes, checksums: dict[str, str] | None = None) -> StoredArchive:
+        self.objects[object_key] = body
+        sha256 = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        stored = StoredArchive(
+            version_id=f"v-{object_key}",
+            size_bytes=len(body),
+            etag=hashlib.md5(body).hexdigest(),
+            checksums=checksums or {"SHA256": sha256},
+            storage_class=self.storage_class,
+        )
+        self.stated[object_key] = stored
+        return stored
+
+
+@dataclass
+class MemoryParkingLot:
+    """What was parked, by id."""
+
+    items: dict[str, Parked] = field(default_factory=dict)
+
+    def park(self, item: Parked) -> None:
+        self.items[item.id] = item
+
+
+@dataclass
+class MemoryQueue:
+    """Messages sent, with their delays."""
+
+    sent: list[tuple[str, int]] = field(default_factory=list)
+
+    def send(self, body: str, *, delay_s: int = 0) -> None:
+        self.sent.append((body, delay_s))
+
+    def take(self) -> list[str]:
+        """All messages, which are gone afterwards."""
+        bodies = [body for body, _ in self.sent]
+        self.sent.clear()
+        return bodies

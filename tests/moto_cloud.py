@@ -1,0 +1,351 @@
+"""moto with what the archive thread needs, and bridges for what moto does not do.
+
+The bridges stand in for answers that AWS gives: they belong here, never into what is deployed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+from urllib.parse import quote_plus
+
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+import collect
+import copy_large
+import sweep
+import write_archive
+from neve.aws import clients, invocation
+from neve.aws.archive_store import S3ArchiveStore
+from neve.aws.archives_table import DynamoArchives, DynamoBundles
+from neve.aws.content import S3Content
+from neve.aws.files_table import DynamoFiles, to_row
+from neve.aws.ledger import LEDGER
+from neve.aws.parked_table import DynamoParkingLot
+from neve.aws.queue import SqsQueue
+from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, environment
+from neve.domain.index import FileRow
+from neve.domain.version import ObjectVersion, padded_sequencer
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_s3 import S3Client
+
+CONTENT, ARCHIVE = "content-bucket", "archive-bucket"
+FILES, ARCHIVES, PARKED = "files", "archives", "parked"
+REGION = "us-east-1"
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": REGION,
+    "POWERTOOLS_SERVICE_NAME": "test",
+    "POWERTOOLS_METRICS_NAMESPACE": "neve",
+}
+
+
+class Killed(BaseException):
+    """The process dies here; no handler of errors sees it."""
+
+
+def _bridge_inserts(client: DynamoDBClient) -> None:
+    """PartiQL INSERT with parameters, which moto's parser lacks: as the conditional puts that it stands for."""
+
+    def insert(*, Statements: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803  # boto3's name
+        responses: list[dict[str, Any]] = []
+        for statement in Statements:
+            table, names = statement["Statement"].split('"')[1], statement["Statement"].split("'")[1::2]
+            item = dict(zip(names, statement["Parameters"], strict=True))
+            try:
+                client.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(sort)")
+                responses.append({"TableName": table})
+            except client.exceptions.ConditionalCheckFailedException:
+                responses.append({"TableName": table, "Error": {"Code": "DuplicateItem", "Message": "it stands"}})
+        return {"Responses": responses}
+
+    setattr(client, "batch_execute_statement", insert)  # noqa: B010  # mypy knows the method as final
+
+
+def _bridge_copies(client: S3Client) -> None:
+    """If-None-Match on CopyObject, which moto ignores."""
+    copy = client.copy_object
+
+    def copy_unless_there(**request: Any) -> Any:
+        listed = client.list_objects_v2(Bucket=request["Bucket"], Prefix=request["Key"])
+        if request.get("IfNoneMatch") == "*" and any(x["Key"] == request["Key"] for x in listed.get("Contents", [])):
+            refused: Any = {"Error": {"Code": "PreconditionFailed"}, "ResponseMetadata": {"HTTPStatusCode": 412}}
+            raise ClientError(refused, "CopyObject")
+        return copy(**request)
+
+    setattr(client, "copy_object", copy_unless_there)  # noqa: B010  # mypy knows the method as final
+
+
+@dataclass
+class MotoCloud:
+    """Buckets, tables and queues in moto, and the functions' handlers called in this process."""
+
+    urls: dict[str, str]
+    limits: dict[str, int] = field(default_factory=dict)
+    sequence: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    calls: int = 0
+    kill_at: int = 0
+    kill_after: bool = False
+
+    # What the content bucket does
+
+    def upload(self, key: str, body: bytes, **extra: Any) -> ObjectVersion:
+        """Put an object into the content bucket; its version, as the event will tell it."""
+        answer = clients.s3().put_object(Bucket=CONTENT, Key=key, Body=body, **extra)
+        return ObjectVersion(
+            key=key,
+            version_id=answer["VersionId"],
+            size_bytes=len(body),
+            etag=answer["ETag"].strip('"'),
+            sequencer=padded_sequencer(f"{next(self.sequence):X}"),
+            event_at=datetime.now(UTC),
+        )
+
+    def announce(self, *versions: ObjectVersion) -> None:
+        """Send the events of S3 for these versions; moto's own carry no version id."""
+        for version in versions:
+            clients.sqs().send_message(QueueUrl=self.urls["collect"], MessageBody=s3_event(version))
+
+    # The functions
+
+    def deliver(self, queue: str, *, batch: int = 10) -> int:
+        """Hand what waits in a queue to its function, and delete what it did not report as failed; how many came."""
+        answer = clients.sqs().receive_message(
+            QueueUrl=self.urls[queue],
+            MaxNumberOfMessages=batch,
+            VisibilityTimeout=0,
+            AttributeNames=["All"],
+        )
+        messages = answer.get("Messages", [])
+        if not messages:
+            return 0
+        records = [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "eventSource": "aws:sqs",
+                "awsRegion": REGION,
+            }
+            for message in messages
+        ]
+        with self._watched():
+            result = HANDLERS[queue]({"Records": records}, CONTEXT)
+        failed = {entry["itemIdentifier"] for entry in result["batchItemFailures"]}
+        for message in messages:
+            if message["MessageId"] not in failed:
+                clients.sqs().delete_message(QueueUrl=self.urls[queue], ReceiptHandle=message["ReceiptHandle"])
+        return len(messages)
+
+    def run(self) -> None:
+        """Deliver until every queue is empty. Raises Killed where the test has asked for it."""
+        for _ in range(100):
+            if not sum(self.deliver(queue) for queue in ("collect", "bundles", "large")):
+                return
+        raise AssertionError("the queues do not run dry")
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Count the calls to AWS made by a handler, and die at the one that the test names."""
+
+        mine = threading.local()  # calls overlap: WriteArchive reads with many threads
+
+        def before(**_: Any) -> None:
+            self.calls += 1
+            mine.call = self.calls
+            if mine.call == self.kill_at and not self.kill_after:
+                raise Killed
+
+        def after(**_: Any) -> None:
+            if mine.call == self.kill_at and self.kill_after:
+                raise Killed
+
+        watched = [client.meta.events for client in (clients.s3(), clients.dynamodb(), clients.sqs())]
+        for events in watched:
+            events.register_first("before-call", before, unique_id="before")
+            events.register_last("after-call", after, unique_id="after")
+        try:
+            yield
+        finally:
+            for events in watched:
+                events.unregister("before-call", unique_id="before")
+                events.unregister("after-call", unique_id="after")
+
+    # What is there
+
+    @property
+    def bundles(self) -> DynamoBundles:
+        return DynamoBundles(clients.dynamodb(), ARCHIVES)
+
+    @property
+    def archives(self) -> DynamoArchives:
+        return DynamoArchives(clients.dynamodb(), ARCHIVES)
+
+    @property
+    def files(self) -> DynamoFiles:
+        return DynamoFiles(clients.dynamodb(), FILES)
+
+    @property
+    def parking_lot(self) -> DynamoParkingLot:
+        return DynamoParkingLot(clients.dynamodb(), PARKED)
+
+    @property
+    def content(self) -> S3Content:
+        return S3Content(clients.s3(), CONTENT)
+
+    @property
+    def store(self) -> S3ArchiveStore:
+        return S3ArchiveStore(clients.s3(), ARCHIVE, CONTENT, "GLACIER")
+
+    def all_files(self) -> list[FileRow]:
+        """Every row of the index, in no order."""
+        return [to_row(item) for item in clients.dynamodb().scan(TableName=FILES)["Items"]]
+
+    def queue(self, name: str) -> SqsQueue:
+        return SqsQueue(clients.sqs(), self.urls[name])
+
+    def bodies(self, name: str) -> list[str]:
+        """The messages that wait in a queue, which stay there."""
+        answer = clients.sqs().receive_message(QueueUrl=self.urls[name], MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return [message["Body"] for message in answer.get("Messages", [])]
+
+    def archived_keys(self) -> list[str]:
+        """The keys of the objects in the archive bucket."""
+        answer = clients.s3().list_object_versions(Bucket=ARCHIVE)
+        return sorted(entry["Key"] for entry in answer.get("Versions", []))
+
+
+HANDLERS: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
+    "collect": collect.handler,
+    "bundles": write_archive.handler,
+    "large": copy_large.handler,
+    "sweep": sweep.handler,
+}
+CONTEXT = SimpleNamespace(
+    get_remaining_time_in_millis=lambda: 60_000,
+    function_name="test",
+    memory_limit_in_mb=128,
+    invoked_function_arn="arn:aws:lambda:us-east-1:000000000000:function:test",
+    aws_request_id="request",
+)
+
+
+def s3_event(version: ObjectVersion, *, bucket: str = CONTENT, name: str = "ObjectCreated:Put") -> str:
+    """S3's event for a version, as it stands in a message."""
+    described = {
+        "key": quote_plus(version.key),
+        "size": version.size_bytes,
+        "eTag": version.etag,
+        "versionId": version.version_id,
+        "sequencer": version.sequencer.lstrip("0"),
+    }
+    record = {
+        "eventVersion": "2.6",
+        "eventSource": "aws:s3",
+        "awsRegion": REGION,
+        "eventTime": version.event_at.isoformat().replace("+00:00", "Z"),
+        "eventName": name,
+        "s3": {"s3SchemaVersion": "1.0", "bucket": {"name": bucket}, "object": described},
+    }
+    return json.dumps({"Records": [record]})
+
+
+def _forget() -> None:
+    """Drop every client, setting and count that an earlier test has made."""
+    LEDGER.settle()
+    for made in (clients.s3, clients.dynamodb, clients.sqs, invocation.logger, invocation.metrics):
+        made.cache_clear()
+    for function in (collect.config, collect.collector, write_archive.config, write_archive.writer):
+        function.cache_clear()
+    for function in (copy_large.config, copy_large.copier, sweep.config, sweep.sweeper):
+        function.cache_clear()
+
+
+def _make_table(name: str, partition: tuple[str, str], sort: tuple[str, str] | None, **extra: Any) -> None:
+    keys = [partition, *([sort] if sort else [])]
+    attributes = [{"AttributeName": n, "AttributeType": t} for n, t in keys] + extra.pop("attributes", [])
+    roles = ("HASH", "RANGE")
+    clients.dynamodb().create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": n, "KeyType": role} for (n, _), role in zip(keys, roles, strict=False)],
+        AttributeDefinitions=attributes,
+        BillingMode="PAY_PER_REQUEST",
+        **extra,
+    )
+
+
+@contextmanager
+def moto_cloud(*, target_bytes: int = 10_000, max_members: int = 100) -> Iterator[MotoCloud]:
+    """A fresh cloud; timers are due at once, and nothing is delivered until the test says so."""
+    with patch.dict(os.environ, CREDENTIALS), mock_aws():
+        for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
+            os.environ.pop(name, None)
+        _forget()
+        for bucket in (CONTENT, ARCHIVE):
+            clients.s3().create_bucket(Bucket=bucket)
+            clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        _make_table(FILES, ("shard", "N"), ("sort", "B"))
+        _make_table(PARKED, ("id", "S"), None)
+        unfinished = {
+            "IndexName": "unfinished",
+            "KeySchema": [
+                {"AttributeName": "unfinished", "KeyType": "HASH"},
+                {"AttributeName": "due_at", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+        _make_table(
+            ARCHIVES,
+            ("pk", "S"),
+            ("sk", "S"),
+            attributes=[
+                {"AttributeName": "unfinished", "AttributeType": "S"},
+                {"AttributeName": "due_at", "AttributeType": "N"},
+            ],
+            GlobalSecondaryIndexes=[unfinished],
+        )
+        urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in HANDLERS}
+        tables = {"archives_table": ARCHIVES, "parked_table": PARKED}
+        queues = {"bundles_queue_url": urls["bundles"], "large_queue_url": urls["large"]}
+        buckets = {"content_bucket": CONTENT, "archive_bucket": ARCHIVE, "files_table": FILES}
+        for config in (
+            CollectConfig(
+                **tables,
+                **queues,
+                content_bucket=CONTENT,
+                collect_queue_url=urls["collect"],
+                target_bytes=target_bytes,
+                max_members=max_members,
+                max_age_s=0,
+            ),
+            WriteArchiveConfig(
+                **tables,
+                **buckets,
+                bundles_queue_url=urls["bundles"],
+                collect_queue_url=urls["collect"],
+                storage_class="GLACIER",
+                fetch_threads=4,
+            ),
+            CopyLargeConfig(**tables, **buckets, large_queue_url=urls["large"], storage_class="GLACIER"),
+            SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),
+        ):
+            os.environ |= environment(config)
+        _bridge_inserts(clients.dynamodb())
+        _bridge_copies(clients.s3())
+        yield MotoCloud(urls=urls)
+        _forget()
