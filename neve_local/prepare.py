@@ -6,8 +6,8 @@ the digest of what it was made from in `.venv/prepared.json` and is skipped whil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -127,12 +127,12 @@ def make_environment() -> None:
     venv.EnvBuilder(clear=True, symlinks=True).create(VENV)
     python = VENV / "bin" / "python"
     remedy = "Install what is missing (on Debian: apt install python3-venv), then try again."
-    if importlib.util.find_spec("ensurepip") is not None:
+    with contextlib.suppress(PreparationFailed):
         run([python, "-I", "-m", "ensurepip", "--default-pip"], remedy=remedy)
         return
+    # Debian packs ensurepip apart. An ordinary user may fetch its pip as a wheel and unpack that without installing.
     folder = VENV / "pip-wheel"
     folder.mkdir()
-    # Debian's own pip as a wheel, fetched and unpacked without being installed: an ordinary user may do that.
     run(["apt-get", "download", "python3-pip-whl"], remedy=remedy, folder=folder)
     (package,) = folder.glob("*.deb")
     run(["dpkg-deb", "--extract", package, folder], remedy=remedy)

@@ -216,8 +216,9 @@ def test_a_function_gets_more_than_ten_messages_at_once_and_its_log_can_be_read(
     sqs = bare.session().client("sqs")
     queue = sqs.create_queue(QueueName="batches", Attributes={"VisibilityTimeout": "60"})["QueueUrl"]
     for start in range(0, 40, 10):
-        entries = [{"Id": str(number), "MessageBody": "body"} for number in range(start, start + 10)]
-        sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+        sqs.send_message_batch(
+            QueueUrl=queue, Entries=[{"Id": str(number), "MessageBody": "body"} for number in range(start, start + 10)]
+        )
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     bare.session().client("lambda").create_event_source_mapping(
         FunctionName="Batches", EventSourceArn=arn, BatchSize=100, MaximumBatchingWindowInSeconds=1
@@ -235,7 +236,7 @@ def test_a_copy_is_refused_where_an_object_is_and_computes_the_checksum_asked_fo
     s3 = bare.session().client("s3")
     s3.create_bucket(Bucket="copies")
     s3.put_object(Bucket="copies", Key="source", Body=b"bytes")
-    source = {"Bucket": "copies", "Key": "source"}
+    source = "copies/source"
     s3.copy_object(Bucket="copies", Key="copy", CopySource=source, IfNoneMatch="*", ChecksumAlgorithm="SHA256")
     head = s3.head_object(Bucket="copies", Key="copy", ChecksumMode="ENABLED")
     assert head["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(b"bytes").digest()).decode()
