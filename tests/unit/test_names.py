@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from neve.domain.names import MAX_COMPONENT_BYTES, _folded, is_safe, safe_names
 
 BAD_KEYS = (

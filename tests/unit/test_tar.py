@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from neve.domain.manifest import Manifest, Member, Source, parse_contents
 from neve.domain.tar import Rope, _member_header, _record, build, check
 from neve.errors import ArchiveInvalid, ManifestInvalid
