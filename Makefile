@@ -19,6 +19,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	then command -v $$p; break; fi; done)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
+# What the CDK thinks of the age of Node.js is for its own maintainers.
+export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := 1
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 1
 
 TARGET ?= local
 CONTEXT ?=

@@ -12,13 +12,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from neve.errors import NeveError
 from neve_local.layout import Layout
 
 _TAIL_LINES = 30
-# "neve-archive: deploying... [2/3]" and "neve-archive: start", once for each stack
+# "neve-archive: deploying... [2/3]", once for each stack
 _STACK_BEGINS = re.compile(r"^(?P<stack>[\w-]+): deploying\.\.\.")
 # The end of a stack; its outputs follow.
 _STACK_DONE = re.compile(r"^\s*✅\s+(?P<stack>[\w-]+)(?P<unchanged>\s+\(no changes\))?\s*$")
@@ -59,6 +60,7 @@ def cdk_environment(cloud: Mapping[str, str], host: Mapping[str, str], *, folder
         "CDK_DISABLE_CLI_TELEMETRY": "true",
         "CDK_DISABLE_VERSION_CHECK": "true",
         "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
         "NO_COLOR": "1",
     }
 
@@ -87,29 +89,33 @@ def deploy(
 ) -> None:
     """Synthesize the local app and deploy all of its stacks to `place` (aws://account/region).
 
-    All that `cdk` prints goes to the deploy log, one line a stack to `say`. Raises DeploymentFailed.
+    All that `cdk` prints goes to a log for each step, one line a stack to `say`. Raises DeploymentFailed.
     """
     command = project / "node_modules" / ".bin" / "cdk"
     if not command.exists():
         raise DeploymentFailed(f"{command} is missing. Run `make setup` in {project}.")
-    layout.deploy_log.write_text("")
     app = shlex.join([sys.executable, "-m", "neve_local.app"])
     settings = [word for key, value in context.items() for word in ("-c", f"{key}={value}")]
-    quiet_options = ["--no-notices", "--no-version-reporting", "--ci"]
-
-    def cdk(*words: str, tell: Callable[[str], str | None] = lambda _: None) -> None:
-        run_logged([str(command), *words, *quiet_options], project, environment, layout.deploy_log, tell=tell, say=say)
-
-    began = time.monotonic()
-    say("synthesizing the stacks ...")
     # An assembly of other settings would be taken for these if synthesis failed half way.
     shutil.rmtree(layout.assembly, ignore_errors=True)
-    cdk("synth", "--quiet", "--app", app, "--output", str(layout.assembly), *settings)
-    if not bootstrapped:
-        say("bootstrapping ...")
-        cdk("bootstrap", place)
+
+    def cdk(*words: str, log: Path, folder: Path = project, tell: Callable[[str], str | None] = lambda _: None) -> None:
+        options = ["--no-notices", "--no-version-reporting", "--ci"]
+        run_logged([str(command), *words, *options], folder, environment, log, tell=tell, say=say)
+
+    began = time.monotonic()
+    say("synthesizing the stacks ..." if bootstrapped else "synthesizing the stacks, bootstrapping the cloud ...")
+    with ThreadPoolExecutor() as together:  # neither needs the other, and both mostly wait for Node.js to start
+        synth = ("synth", "--quiet", "--app", app, "--output", str(layout.assembly), *settings)
+        steps = [together.submit(cdk, *synth, log=layout.synth_log)]
+        if not bootstrapped:
+            # In a folder without cdk.json there is no app that it could want to synthesize.
+            bootstrap = ("bootstrap", place, "--output", str(layout.temporary / "bootstrap"))
+            steps.append(together.submit(cdk, *bootstrap, log=layout.bootstrap_log, folder=layout.temporary))
+        for step in steps:
+            step.result()
     deploying = ["deploy", "--all", "--app", str(layout.assembly), "--method", "direct", "--require-approval", "never"]
-    cdk(*deploying, "--progress", "events", tell=progress_of)
+    cdk(*deploying, "--progress", "events", log=layout.deploy_log, tell=progress_of)
     say(f"deployed in {time.monotonic() - began:.0f} s")
 
 
@@ -128,7 +134,7 @@ def run_logged(
     """
     last: deque[str] = deque(maxlen=_TAIL_LINES)
     with (
-        log_path.open("a") as log,
+        log_path.open("w") as log,
         subprocess.Popen(  # noqa: S603
             command,
             cwd=folder,

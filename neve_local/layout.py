@@ -53,8 +53,18 @@ class Layout:
         return self.folder / "server.log"
 
     @property
+    def synth_log(self) -> Path:
+        """All that the last `cdk synth` said."""
+        return self.folder / "synth.log"
+
+    @property
+    def bootstrap_log(self) -> Path:
+        """All that the last `cdk bootstrap` said."""
+        return self.folder / "bootstrap.log"
+
+    @property
     def deploy_log(self) -> Path:
-        """All that the last deployment said."""
+        """All that the last `cdk deploy` said."""
         return self.folder / "deploy.log"
 
     @property
