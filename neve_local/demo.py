@@ -1,0 +1,407 @@
+"""`make demo`: real files into Glacier archives and back, on the local cloud, with proof.
+
+Started as `python -m neve_local.demo`. It uses the project's local cloud: each run has a key prefix of its own, and
+looks at nothing that was there before. A cloud that was running already is left running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import mimetypes
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+from rich.console import Console
+from rich.text import Text
+
+from neve.aws.archive_store import S3ArchiveStore
+from neve.aws.archives_table import DynamoArchives
+from neve.aws.files_table import DynamoFiles
+from neve.aws.ledger import Ledger
+from neve.aws.parked_table import DynamoParkingLot
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow
+from neve.domain.parked import REMEDIES, Parked
+from neve.errors import NeveError
+from neve_local.cloud import DEFAULT_FOLDER, PROJECT, LocalCloud
+from neve_local.demo_files import USUAL_COUNT, Choice, Chosen, choose, standard_library
+from neve_local.demo_proof import Identity, Proof, Uploaded
+from neve_local.demo_report import Outcome, Requests, Run, read_requests, show, write
+from neve_local.demo_view import Flow, View, size
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_sqs import SQSClient
+
+REPORT = PROJECT / ".neve" / "demo.json"
+UPLOAD_THREADS = 8
+POLL_S = 0.5
+STALL_S = 150
+"""Beyond a bundle's age: the demo gives up when nothing has moved for so long. Failed deliveries come again sooner."""
+
+
+class DemoFailed(NeveError):
+    """The demo cannot go on; the message says why."""
+
+
+@dataclass
+class Uploads:
+    """What has been uploaded so far; filled by several threads."""
+
+    done: list[Uploaded] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, uploaded: Uploaded) -> None:
+        """One more."""
+        with self.lock:
+            self.done.append(uploaded)
+
+    def skip(self, sentence: str) -> None:
+        """One that cannot be uploaded, and why."""
+        with self.lock:
+            self.skipped.append(sentence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """The deployed stacks as the demo sees them. `ledger` counts the demo's own requests."""
+
+    cloud: LocalCloud
+    outputs: Mapping[str, str]
+    s3: S3Client
+    sqs: SQSClient
+    archives: DynamoArchives
+    files: DynamoFiles
+    parking_lot: DynamoParkingLot
+    store: S3ArchiveStore
+    ledger: Ledger
+
+    def dead_letters(self) -> dict[str, int]:
+        """How many messages each dead-letter queue holds."""
+        counts = {}
+        for name, url in self.outputs.items():
+            if name.endswith("DeadLetterQueue"):
+                answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+                counts[name] = int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        return counts
+
+    def parked(self) -> dict[str, Parked]:
+        """All that is parked, by id."""
+        return dict(self.parking_lot.all())
+
+
+def connect(cloud: LocalCloud, outputs: Mapping[str, str]) -> Deployment:
+    """Adapters for the stacks deployed in `cloud`."""
+    ledger = Ledger()
+    session = cloud.session()
+    config = Config(max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 5})
+    s3 = session.client("s3", config=config)
+    dynamodb = session.client("dynamodb", config=config)
+    ledger.watch(s3)
+    return Deployment(
+        cloud=cloud,
+        outputs=outputs,
+        s3=s3,
+        sqs=session.client("sqs", config=config),
+        archives=DynamoArchives(dynamodb, outputs["ArchivesTable"]),
+        files=DynamoFiles(dynamodb, outputs["FilesTable"]),
+        parking_lot=DynamoParkingLot(dynamodb, outputs["ParkedTable"]),
+        store=S3ArchiveStore(s3, outputs["ArchiveBucket"], outputs["ContentBucket"], outputs["StorageClass"]),
+        ledger=ledger,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What the cloud held before this run, so that the run answers for nothing else."""
+
+    at: float
+    serial: int
+    parked: frozenset[str]
+    dead_letters: Mapping[str, int]
+
+
+class Demo:
+    """One run."""
+
+    def __init__(self, deployment: Deployment, choice: Choice, view: View) -> None:
+        self._deployment = deployment
+        self._choice = choice
+        self._view = view
+        self._uploads = Uploads()
+        self._before = Before(
+            at=time.time(),
+            serial=deployment.archives.drawn(),
+            parked=frozenset(deployment.parked()),
+            dead_letters=deployment.dead_letters(),
+        )
+
+    def run(self) -> Outcome:
+        """Upload, wait, prove."""
+        began = time.monotonic()
+        with self._view.flowing(len(self._choice.files)), ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+            uploading = [pool.submit(self._upload, file) for file in self._choice.files]
+            try:
+                while not all(each.done() for each in uploading):
+                    self._view.flow(self._flow())
+                    time.sleep(POLL_S)
+                upload_s = time.monotonic() - began
+                for each in uploading:
+                    each.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+            found, problems = self._wait()
+        self._view.flow(self._flow(), last=True)
+        return self._prove(found, problems, upload_s)
+
+    def _upload(self, file: Chosen) -> None:
+        guessed, _ = mimetypes.guess_type(file.path.name)
+        try:
+            with file.path.open("rb") as body:
+                answer = self._deployment.s3.put_object(
+                    Bucket=self._deployment.outputs["ContentBucket"],
+                    Key=file.key,
+                    Body=body,
+                    ContentType=guessed or "application/octet-stream",
+                )
+        except OSError as error:
+            self._uploads.skip(f"{file.path}: {error.strerror}")
+            return
+        self._uploads.add(Uploaded(file=file, version_id=answer["VersionId"], at=time.time()))
+
+    def _new_archives(self) -> list[ArchiveRow]:
+        """The archives written since this run began, newest first."""
+        found = []
+        for row in self._deployment.archives.all(newest_first=True):
+            if row.serial <= self._before.serial:
+                break
+            found.append(row)
+        return found
+
+    def _new_parked(self) -> dict[str, Parked]:
+        return {id_: item for id_, item in self._deployment.parked().items() if id_ not in self._before.parked}
+
+    def _flow(self) -> Flow:
+        archives = [row for row in self._new_archives() if row.state is ArchiveState.ARCHIVED]
+        return Flow(
+            total=len(self._choice.files),
+            uploaded=len(self._uploads.done),
+            archived=sum(row.files - row.duplicates for row in archives),
+            parked=len(self._new_parked()),
+            archives=len(archives),
+        )
+
+    def _wait(self) -> tuple[dict[Identity, FileRow], list[str]]:
+        """The rows of the uploaded versions, once all have one or are parked, or nothing has moved for long."""
+        patience_s = STALL_S + int(self._deployment.outputs["MaxAgeSeconds"])
+        proof = self._proof()
+        last, moved_at = self._flow(), time.monotonic()
+        while True:
+            flow = self._flow()
+            self._view.flow(flow)
+            if (flow.archived, flow.parked) != (last.archived, last.parked):
+                last, moved_at = flow, time.monotonic()
+            stalled = time.monotonic() - moved_at > patience_s
+            if not flow.waiting or stalled:
+                found, problems = proof.indexed(self._uploads.done, self._choice.prefix)
+                if stalled or not self._missing(found, self._new_parked()):
+                    return found, problems
+            time.sleep(POLL_S)
+
+    def _proof(self) -> Proof:
+        deployment = self._deployment
+        return Proof(s3=deployment.s3, store=deployment.store, archives=deployment.archives, files=deployment.files)
+
+    def _missing(self, found: Mapping[Identity, FileRow], parked: Mapping[str, Parked]) -> list[Uploaded]:
+        """Versions uploaded that are neither in the index nor parked."""
+        named = {(item.version.key, item.version.version_id) for item in parked.values() if item.version}
+        return [each for each in self._uploads.done if each.identity not in found and each.identity not in named]
+
+    def _prove(self, found: Mapping[Identity, FileRow], problems: list[str], upload_s: float) -> Outcome:
+        uploaded = list(self._uploads.done)
+        parked = self._new_parked()
+        missing = self._missing(found, parked)
+        wanted = sorted({row.archive for row in found.values()})
+        self._view.say(f"{len(found):,} of {len(uploaded):,} are in the index, each once, in {len(wanted):,} archives")
+        self._view.say("thawing and downloading the archives, comparing each file byte for byte ...")
+
+        def tell(done: int, total: int) -> None:
+            if done == total or done % 10 == 0:
+                self._view.say(f"compared {done:,} of {total:,} archives")
+
+        verdict = self._proof().compare(uploaded, found, tell)
+        problems = [*problems, *verdict.problems]
+        problems += [f"lost: {each.file.key!r} version {each.version_id} is in no archive" for each in missing]
+        problems += [f"parked: {item.reason}: {item.detail} {REMEDIES[item.reason]}" for item in parked.values()]
+        for name, count in self._deployment.dead_letters().items():
+            if count > self._before.dead_letters.get(name, 0):
+                problems.append(f"{name} holds {count} messages that failed for good: `neve status`")
+        in_index = set(wanted)
+        return Outcome(
+            uploaded=uploaded,
+            found=found,
+            parked=parked,
+            archives=[row for row in reversed(self._new_archives()) if row.serial in in_index],
+            verified=verdict.verified,
+            lost=len(missing),
+            problems=problems,
+            upload_s=upload_s,
+        )
+
+    @property
+    def skipped(self) -> list[str]:
+        """Files left out, and why."""
+        return [*self._choice.skipped, *self._uploads.skipped]
+
+    def requests(self) -> Requests:
+        """What the functions asked of AWS in this run, from their logs."""
+        return read_requests(self._deployment.cloud, self._deployment.outputs, since=self._before.at)
+
+
+def setting(text: str) -> tuple[str, str]:
+    """`key=value` as a pair."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value, such as max_age_s=5")
+    return key, value
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="make demo",
+        description="Puts real files into S3 on the local cloud, waits until they are in Glacier archives, and proves "
+        "that each of them comes back byte for byte.",
+    )
+    parser.add_argument("--files", type=Path, help="a folder of your own (default: Python's standard library)")
+    parser.add_argument("--count", type=int, help=f"at most so many of them (default: {USUAL_COUNT} without --files)")
+    parser.add_argument("--keep", action="store_true", help="leave the local cloud running")
+    parser.add_argument(
+        "-c",
+        "--context",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the stacks; repeat for more",
+    )
+    parser.add_argument("--cloud", type=Path, default=DEFAULT_FOLDER, help="where the local cloud keeps its state")
+    parser.add_argument("--port", type=int, help="where it listens (default: 4566, or any free one)")
+    parser.add_argument("--report", type=Path, default=REPORT, help="where the figures go as JSON")
+    parsed = parser.parse_args(words)
+    if parsed.files and not parsed.files.is_dir():
+        parser.error(f"{parsed.files} is not a folder")
+    if parsed.count is not None and parsed.count < 1:
+        parser.error("--count must be at least 1")
+    return parsed
+
+
+def run(options: argparse.Namespace, view: View) -> int:
+    """The whole demo; the exit status. Raises NeveError if it cannot be done at all."""
+    options.report.unlink(missing_ok=True)
+    began = datetime.now(UTC)
+    folder = options.files or standard_library()
+    count = options.count or (None if options.files else USUAL_COUNT)
+    choice = choose(folder.resolve(), prefix=f"demo/{began:%Y%m%dT%H%M%SZ}/", at_most=count)
+    if not choice.files:
+        raise DemoFailed(f"There is no file to upload in {folder}. Name another folder: make demo FILES=...")
+    view.say(f"{len(choice.files):,} files, {size(choice.size_bytes)}, of {folder}")
+    view.skipped(choice.skipped)
+    cloud = LocalCloud(options.cloud, port=options.port, say=view.say, tied=not options.keep)
+    ran_before = cloud.running
+    try:
+        started = cloud.start()
+        view.say(f"the local cloud {'runs already' if ran_before else 'has started'} at {started.endpoint_url}")
+        outputs = cloud.deploy(dict(options.context))
+        finished = _run_in(connect(cloud, outputs), choice, began, view)
+    except BaseException:
+        # Whatever went wrong, the cloud does not outlive a demo that it was started for.
+        if not ran_before:
+            view.say("stopping the local cloud ...")
+            cloud.stop()
+        raise
+    if not (ran_before or options.keep):
+        view.say("stopping the local cloud ...")
+        cloud.stop()
+    write(finished, options.report)
+    show(finished, view.console)
+    view.problems(finished.outcome.problems)
+    view.console.print()
+    view.console.print(Text(f"All figures as JSON: {options.report}", style="dim"))
+    if ran_before or options.keep:
+        view.console.print(_how_to_go_on(finished, options))
+    return 1 if finished.outcome.problems else 0
+
+
+def _run_in(deployment: Deployment, choice: Choice, began: datetime, view: View) -> Run:
+    outputs = deployment.outputs
+    view.say(
+        f"archives of {size(int(outputs['TargetBytes']))} or {outputs['MaxAgeSeconds']} s, whichever comes first, "
+        f"in {outputs['StorageClass']}; uploading ..."
+    )
+    demo = Demo(deployment, choice, view)
+    outcome = demo.run()
+    own = deployment.ledger.settle()["requests"]
+    return Run(
+        folder=str(choice.folder),
+        prefix=choice.prefix,
+        began=began,
+        seconds=(datetime.now(UTC) - began).total_seconds(),
+        settings={
+            "storage_class": outputs["StorageClass"],
+            "target_bytes": outputs["TargetBytes"],
+            "max_age_s": outputs["MaxAgeSeconds"],
+        },
+        outcome=outcome,
+        requests=demo.requests(),
+        own_requests=own,
+        skipped=demo.skipped,
+    )
+
+
+def _how_to_go_on(finished: Run, options: argparse.Namespace) -> Text:
+    where = "" if options.cloud == DEFAULT_FOLDER else f" --folder {shlex.quote(str(options.cloud))}"
+    key = finished.outcome.uploaded[0].file.key if finished.outcome.uploaded else finished.prefix
+    return Text(
+        f"""
+The local cloud is still running. To go on:
+
+  . .venv/bin/activate
+  eval "$(neve local env{where})"
+  neve status
+  neve ls {shlex.quote(finished.prefix)} | head
+  neve find {shlex.quote(key)}
+  neve archives
+  neve local down{where}
+"""
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the demo; the exit status is not 0 unless every file came back."""
+    options = arguments(sys.argv[1:] if words is None else words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    view = View(Console(highlight=False, soft_wrap=True))
+    try:
+        return run(options, view)
+    except KeyboardInterrupt:
+        view.say("interrupted")
+        return 130
+    except NeveError as error:
+        view.problems([str(error)])
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""What a run of the demo came to: requests, cost, latency; as a report to read and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from neve.domain.cost import MILLION, US_EAST_1, Bill, Workload, counted, floor, full_bundles, unseen
+from neve.domain.index import ArchiveRow, FileRow
+from neve.domain.parked import Parked
+from neve_local.cloud import LocalCloud
+from neve_local.demo_proof import Identity, Uploaded
+from neve_local.demo_view import rows, size
+
+FUNCTIONS = ("CollectFunction", "WriteArchiveFunction", "CopyLargeFunction", "SweepFunction")
+
+_REPORTED = re.compile(r"Duration: (?P<ms>[\d.]+) ms.*Memory Size: (?P<mib>\d+) MB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of the files. `problems` is empty if every one of them lies in an archive and came back."""
+
+    uploaded: Sequence[Uploaded]
+    found: Mapping[Identity, FileRow]
+    parked: Mapping[str, Parked]
+    archives: Sequence[ArchiveRow]
+    verified: int
+    lost: int
+    problems: list[str]
+    upload_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests:
+    """The functions' ledgers and times, summed. `invocations` counts by function."""
+
+    counts: Mapping[str, int]
+    write_units: float
+    read_units: float
+    invocations: Mapping[str, int]
+    gb_seconds: float
+    seconds: Mapping[str, float]
+
+    def by_service(self) -> dict[str, dict[str, int]]:
+        """{"s3": {"GetObject": 2000}}."""
+        nested: dict[str, dict[str, int]] = {}
+        for name, quantity in self.counts.items():
+            service, _, operation = name.partition(":")
+            nested.setdefault(service, {})[operation] = quantity
+        return nested
+
+
+def read_requests(cloud: LocalCloud, outputs: Mapping[str, str], *, since: float) -> Requests:
+    """Sum the lines "requests" that each invocation logged since then, and the times that the local cloud reported."""
+    counts: Counter[str] = Counter()
+    invocations: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
+    write_units = read_units = gb_seconds = 0.0
+    for name in FUNCTIONS:
+        function = name.removesuffix("Function")
+        for line in cloud.function_logs(outputs[name], since=since):
+            if reported := _REPORTED.search(line):
+                duration_s = float(reported["ms"]) / 1000
+                seconds[function] = seconds.get(function, 0.0) + duration_s
+                gb_seconds += duration_s * int(reported["mib"]) / 1024
+            elif '"message":"requests"' in line.replace(" ", ""):
+                entry = json.loads(line)
+                counts.update(entry["requests"])
+                write_units += entry["write_units"]
+                read_units += entry["read_units"]
+                invocations[function] += 1
+    return Requests(
+        counts=dict(sorted(counts.items())),
+        write_units=write_units,
+        read_units=read_units,
+        invocations=dict(invocations),
+        gb_seconds=gb_seconds,
+        seconds=seconds,
+    )
+
+
+def bill_as_they_came(requests: Requests, outcome: Outcome, storage_class: str) -> Bill:
+    """What this run would have cost."""
+    tars = sum(row.kind == "tar" for row in outcome.archives)
+    return Bill(
+        prices=US_EAST_1,
+        uses=(
+            *counted(
+                requests.counts,
+                write_units=requests.write_units,
+                read_units=requests.read_units,
+                tars=tars,
+                storage_class=storage_class,
+            ),
+            *unseen(
+                events=len(outcome.uploaded),
+                requests_to_write=requests.counts.get("sqs:SendMessage", 0),
+                invocations=sum(requests.invocations.values()),
+                gb_seconds=requests.gb_seconds,
+                gb_seconds_rule="as the local cloud measured it on this machine",
+            ),
+        ),
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of `values` that at least `share` of them do not exceed; 0.0 of none."""
+    if not values:
+        return 0.0
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def latencies(outcome: Outcome) -> list[float]:
+    """Seconds from S3's answer to the upload until every row of the file's archive stood."""
+    archived_at = {row.serial: row.archived_at for row in outcome.archives}
+    seconds = []
+    for each in outcome.uploaded:
+        row = outcome.found.get(each.identity)
+        moment = archived_at.get(row.archive) if row else None
+        if moment:
+            seconds.append(max(0.0, moment.timestamp() - each.at))
+    return seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run, and all that its reports are made of. `own_requests` are the demo's, by "service:Operation"."""
+
+    folder: str
+    prefix: str
+    began: datetime
+    seconds: float
+    settings: Mapping[str, str]
+    outcome: Outcome
+    requests: Requests
+    own_requests: Mapping[str, int]
+    skipped: Sequence[str]
+
+    @property
+    def as_they_came(self) -> Bill:
+        """What this run would have cost for a million files."""
+        bill = bill_as_they_came(self.requests, self.outcome, self.settings["storage_class"])
+        return bill.scaled(MILLION / max(1, len(self.outcome.uploaded)))
+
+    @property
+    def full_bundles(self) -> Bill:
+        """A million files of 100 KB in full bundles."""
+        return Bill(prices=US_EAST_1, uses=tuple(full_bundles(self._work)))
+
+    @property
+    def floor(self) -> Bill:
+        """What of that no program can avoid."""
+        return Bill(prices=US_EAST_1, uses=tuple(floor(self._work)))
+
+    @property
+    def _work(self) -> Workload:
+        return Workload(target_bytes=int(self.settings["target_bytes"]), storage_class=self.settings["storage_class"])
+
+    @property
+    def storage_bytes(self) -> int:
+        """Of all archives."""
+        return sum(row.size_bytes for row in self.outcome.archives)
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """The report for programs. Sizes are bytes, times seconds, money US dollars."""
+    outcome, requests = run.outcome, run.requests
+    seconds = latencies(outcome)
+    by_service = requests.by_service()
+    files = len(outcome.uploaded)
+    return {
+        "ok": not outcome.problems,
+        "problems": outcome.problems,
+        "began_at": run.began.isoformat(timespec="seconds"),
+        "seconds": round(run.seconds, 1),
+        "python": platform.python_version(),
+        "folder": run.folder,
+        "prefix": run.prefix,
+        "settings": dict(run.settings),
+        "files": files,
+        "bytes": sum(each.file.size_bytes for each in outcome.uploaded),
+        "skipped": list(run.skipped),
+        "archives": len(outcome.archives),
+        "archive_bytes": run.storage_bytes,
+        "mean_archive_bytes": round(run.storage_bytes / len(outcome.archives)) if outcome.archives else 0,
+        "archived": len(outcome.found),
+        "parked": len(outcome.parked),
+        "lost": outcome.lost,
+        "verified": outcome.verified,
+        "latency_p50_s": round(quantile(seconds, 0.50), 3),
+        "latency_p99_s": round(quantile(seconds, 0.99), 3),
+        "latency_max_s": round(max(seconds, default=0.0), 3),
+        "upload_s": round(outcome.upload_s, 3),
+        "uploads_per_s": round(files / outcome.upload_s, 1) if outcome.upload_s else 0.0,
+        "requests": by_service,
+        "requests_by_service": {service: sum(counts.values()) for service, counts in by_service.items()},
+        "write_units": requests.write_units,
+        "read_units": requests.read_units,
+        "invocations": dict(requests.invocations),
+        "function_seconds": {name: round(value, 3) for name, value in requests.seconds.items()},
+        "own_requests": dict(run.own_requests),
+        "usd_per_million_files": round(run.full_bundles.usd, 4),
+        "usd_per_million_files_as_they_came": round(run.as_they_came.usd, 4),
+        "usd_per_million_files_floor": round(run.floor.usd, 4),
+        "prices": {"region": US_EAST_1.region, "checked": US_EAST_1.checked, "list": "without free tiers"},
+        "bill": _bill_json(run.full_bundles),
+        "bill_as_they_came": _bill_json(run.as_they_came),
+    }
+
+
+def _bill_json(bill: Bill) -> list[dict[str, Any]]:
+    return [
+        {
+            "purpose": use.purpose,
+            "charge": use.charge.value,
+            "quantity": round(use.quantity, 3),
+            "usd": round(bill.usd_of(use), 6),
+            "imputed": use.unseen,
+            "rule": use.rule,
+        }
+        for use in bill.uses
+        if use.quantity
+    ]
+
+
+def show(run: Run, console: Console) -> None:
+    """The report for people."""
+    outcome, requests = run.outcome, run.requests
+    seconds = latencies(outcome)
+    files = len(outcome.uploaded)
+    bytes_in = sum(each.file.size_bytes for each in outcome.uploaded)
+    mean = run.storage_bytes / len(outcome.archives) if outcome.archives else 0
+    good = not outcome.problems and outcome.verified == files
+    verdict = (
+        f"{files:,} files went into S3 and lie in {run.settings['storage_class']}: each in exactly one archive, "
+        "each read back byte for byte."
+        if good
+        else f"{files - outcome.verified:,} of {files:,} files did not come back from an archive."
+    )
+    console.print()
+    console.print(Text(verdict, style="bold green" if good else "bold red"))
+    console.print()
+    units = f"{requests.write_units:,.0f} write units, {requests.read_units:,.0f} read units"
+    own = sum(quantity for name, quantity in run.own_requests.items() if name == "s3:PutObject")
+    console.print(
+        rows(
+            {
+                "files": f"{files:,}, {size(bytes_in)}",
+                "archives": f"{len(outcome.archives):,}, {size(mean)} each on average",
+                "archived": f"{len(outcome.found):,}   parked {len(outcome.parked):,}   lost {outcome.lost:,}   "
+                f"compared with the disk {outcome.verified:,}",
+                "upload to archived": f"p50 {quantile(seconds, 0.5):.1f} s   p99 {quantile(seconds, 0.99):.1f} s   "
+                f"longest {max(seconds, default=0):.1f} s",
+                "uploading": f"{outcome.upload_s:.1f} s, {files / max(outcome.upload_s, 0.001):,.0f} files a second "
+                f"({own:,} PUTs of the demo's own, not counted below)",
+                **{
+                    f"requests to {service}": ", ".join(f"{name} {count:,}" for name, count in counts.items())
+                    + (f"; {units}" if service == "dynamodb" else "")
+                    for service, counts in requests.by_service().items()
+                },
+                "invocations": ", ".join(f"{name} {count:,}" for name, count in requests.invocations.items()),
+            }
+        )
+    )
+    console.print()
+    console.print(
+        Text(f"A million such files at list prices of {US_EAST_1.region}, {US_EAST_1.checked}", style="bold"),
+        "[dim](from the event to archived; storage apart)[/dim]",
+    )
+    console.print(
+        rows(
+            {
+                "as they came here": f"${run.as_they_came.usd:.2f}   {size(bytes_in / max(1, files))} each, "
+                f"{files / max(1, len(outcome.archives)):,.0f} to an archive; the functions' time is this machine's",
+                "full bundles of 100 KB": f"${run.full_bundles.usd:.2f}   of which no program can avoid "
+                f"${run.floor.usd:.2f}",
+            }
+        )
+    )
+
+
+def write(run: Run, path: Path) -> None:
+    """Write the report for programs to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(as_json(run), indent=2) + "\n")
