@@ -60,7 +60,7 @@ def cdk_environment(cloud: Mapping[str, str], host: Mapping[str, str], *, folder
         "CDK_DISABLE_CLI_TELEMETRY": "true",
         "CDK_DISABLE_VERSION_CHECK": "true",
         "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
-        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",  # the oldest that neve_local.prepare accepts
         "NO_COLOR": "1",
     }
 
