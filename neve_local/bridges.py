@@ -7,15 +7,23 @@ parameters: a new version then fails here, with a name, and not somewhere in a t
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 # What a function is handed at once is at most 6 MB (AWS Lambda quotas); a record's envelope is about 700 bytes.
 LARGEST_PAYLOAD_BYTES = 6_000_000
 ENVELOPE_BYTES = 700
+
+STATEMENT = re.compile(
+    r"""\s*(insert(?=\s+into)|update|delete(?=\s+from))\s+(?:into\s+|from\s+)?"?([\w.-]+)"?""", re.IGNORECASE
+)
+"""A PartiQL statement that writes: what it does, and to which table."""
 
 
 class BridgeBroken(Exception):
@@ -117,6 +125,44 @@ def conditional_copy() -> None:
     s3._copy_object = copy
 
 
+def statement_permissions() -> None:
+    """Check each PartiQL statement of a batch as the action it performs, on its own table."""
+    from ministack.core import iam_actions  # noqa: PLC0415
+
+    parameters = ("iam_action", "body", "region", "account_id")
+    original = existing(iam_actions, "dynamodb_transaction_checks", parameters)
+    table_arn = existing(iam_actions, "_dynamodb_table_arn", ("table", "region", "account_id"))
+
+    def checks(iam_action: str, body: bytes, region: str, account_id: str) -> list[tuple[str, str]]:
+        if iam_action != "dynamodb:BatchExecuteStatement":
+            found: list[tuple[str, str]] = original(iam_action, body, region, account_id)
+            return found
+        return [(action, table_arn(table, region, account_id)) for action, table in statement_actions(body)]
+
+    iam_actions.dynamodb_transaction_checks = checks
+
+
+def statement_actions(body: bytes) -> list[tuple[str, str]]:
+    """(IAM action, table) of each statement in a BatchExecuteStatement request, each pair once."""
+    statements = [str(entry["Statement"]) for entry in json.loads(body)["Statements"]]
+    found = [STATEMENT.match(statement) for statement in statements]
+    return sorted({(f"dynamodb:PartiQL{hit[1].capitalize()}", hit[2]) for hit in found if hit})
+
+
+def wildcards_over_lines() -> None:
+    """Let `*` and `?` in a policy's resource match a line's end, as any other character."""
+    from ministack.core import iam_evaluator  # noqa: PLC0415
+
+    compiled = existing(iam_evaluator, "_fnmatch_compile", ("pattern", "ignore_case"))
+
+    @cache
+    def over_lines(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+        original: re.Pattern[str] = compiled(pattern, ignore_case)
+        return re.compile(original.pattern, original.flags | re.DOTALL)
+
+    iam_evaluator._fnmatch_compile = over_lines
+
+
 BRIDGES = (
     Bridge(
         name="secure transport",
@@ -135,6 +181,18 @@ BRIDGES = (
         why="ministack's CopyObject ignores If-None-Match and x-amz-checksum-algorithm; AWS honours both. CopyLarge "
         "relies on the first never to overwrite an archive and on the second to prove what it copied.",
         build=conditional_copy,
+    ),
+    Bridge(
+        name="statement permissions",
+        why="ministack asks for dynamodb:BatchExecuteStatement, which is no IAM action; AWS asks for PartiQLInsert and "
+        "its like on the statement's table.",
+        build=statement_permissions,
+    ),
+    Bridge(
+        name="wildcards over lines",
+        why="ministack's wildcards stop at a line's end, so a policy for any key does not cover one with a newline in "
+        "it; on AWS it does.",
+        build=wildcards_over_lines,
     ),
 )
 

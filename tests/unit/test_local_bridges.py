@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from typing import Any
 
@@ -90,3 +91,21 @@ def test_the_statement_is_taken_out_of_a_synthesized_bucket_policy_and_the_rest_
     assert bridge.removed == 1
     assert [statement.get("Sid") for statement in statements] == [None, "Another"]
     assert statements[0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_each_statement_of_a_batch_is_checked_as_what_it_does() -> None:
+    body = json.dumps(
+        {
+            "Statements": [
+                {"Statement": "INSERT INTO \"files\" VALUE {'shard': ?}"},
+                {"Statement": "INSERT INTO \"files\" VALUE {'shard': ?}"},
+                {"Statement": "delete from other where pk = ?"},
+                {"Statement": 'UPDATE "third-table" SET x = 1'},
+            ]
+        }
+    ).encode()
+    assert bridges.statement_actions(body) == [
+        ("dynamodb:PartiQLDelete", "other"),
+        ("dynamodb:PartiQLInsert", "files"),
+        ("dynamodb:PartiQLUpdate", "third-table"),
+    ]

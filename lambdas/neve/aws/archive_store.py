@@ -116,6 +116,7 @@ class S3ArchiveStore:
                     ChecksumAlgorithm=algorithm,  # type: ignore[arg-type]  # one of neve.domain.large
                     StorageClass=self.storage_class,  # type: ignore[arg-type]  # a setting, validated at synth
                     IfNoneMatch="*",
+                    TaggingDirective="REPLACE",  # tags are in the manifest; to copy them needs one more permission
                     **self._source(version),
                 )
             except ClientError as error:

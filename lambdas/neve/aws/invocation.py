@@ -28,7 +28,7 @@ function's; with it, five deliveries take minutes, and what nobody can mend is s
 @cache
 def logger() -> Logger:
     """The function's log: JSON, one line per outcome."""
-    return Logger()
+    return Logger(serialize_stacktrace=False)  # the trace stands in `exception` already
 
 
 @cache

@@ -127,7 +127,7 @@ def requested_bundle(body: str) -> str:
     """The bundle that a message asks for. Raises EventInvalid if the message is none that write_request made."""
     try:
         bundle_id = json.loads(body)["bundle"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise EventInvalid(f"not a request to write a bundle: {error!r}") from error
     if not isinstance(bundle_id, str) or not bundle_id:
         raise EventInvalid(f"a bundle's id was expected, this is {bundle_id!r}")

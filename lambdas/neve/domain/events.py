@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import index
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -38,7 +39,7 @@ def parse(body: str, bucket: str) -> Announcement:
     """
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EventInvalid(f"not JSON: {error}") from error
     if not isinstance(message, dict):
         raise EventInvalid(f"a JSON object was expected, this is a {type(message).__name__}")
@@ -100,7 +101,7 @@ def _record(record: Any, bucket: str) -> ObjectVersion | None:
     try:
         event_version = str(record["eventVersion"])
         if event_version.partition(".")[0] != EVENT_MAJOR:
-            raise EventInvalid(f"event version {event_version}, this code reads {EVENT_MAJOR}.x")
+            raise EventInvalid(f"event version {event_version!r}, this code reads {EVENT_MAJOR}.x")
         name = str(record["eventName"]).removeprefix("s3:")
         s3 = record["s3"]
         _same_bucket(s3["bucket"]["name"], bucket)
@@ -113,20 +114,13 @@ def _record(record: Any, bucket: str) -> ObjectVersion | None:
         return ObjectVersion(
             key=key,
             version_id=str(stored.get("versionId") or NULL_VERSION),
-            size_bytes=int(stored["size"]),
+            size_bytes=index(stored["size"]),
             etag=str(stored["eTag"]).strip('"'),
             sequencer=padded_sequencer(str(stored.get("sequencer", ""))),
-            event_at=_aware(str(record["eventTime"])),
+            event_at=datetime.fromisoformat(str(record["eventTime"])),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise EventInvalid(f"not an S3 event record: {error!r}") from error
-
-
-def _aware(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"a time without a zone: {text}")
-    return moment
 
 
 def _same_bucket(named: object, bucket: str) -> None:

@@ -19,9 +19,10 @@ KEY_BYTES = 840
 DynamoDB: a sort key holds 1,024 bytes; an S3 key may have as many, and the pin comes on top.
 """
 
-_TERMINATOR = b"\x00"
 _ESCAPED_NUL = b"\x00\xff"
 _CUT = b"\x00\xfe"
+_TERMINATOR = b"\x00\x01"
+"""What follows a NUL tells what it is, and a terminator sorts before the other two. No pin holds a NUL."""
 
 
 class ArchiveState(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from operator import index
 from typing import Any
 
 NULL_VERSION = "null"
@@ -11,6 +12,8 @@ KEY_LIMIT = 1024
 """S3: a key has at most 1,024 bytes of UTF-8."""
 PIN_LIMIT = 128
 """Version ids of S3 have 32 characters, those of other stores up to 36; `null-` and an ETag fit as well."""
+LARGEST_BYTES = 10_000 * 5 * 1024**3
+"""S3: no object is larger than 48.8 TiB, 10,000 parts of 5 GiB."""
 SEQUENCER_WIDTH = 32
 """S3 states no length; those seen have 16-18 hex digits. Padding makes strings of any length up to this comparable."""
 
@@ -41,10 +44,14 @@ class ObjectVersion:
     def __post_init__(self) -> None:
         if not 0 < len(self.key.encode()) <= KEY_LIMIT:
             raise ValueError(f"a key has 1 to {KEY_LIMIT} bytes: {self.key!r}")
-        if not self.version_id or not self.etag or len(self.pin.encode()) > PIN_LIMIT:
-            raise ValueError(f"no version id and ETag of up to {PIN_LIMIT} bytes: {self.version_id!r}, {self.etag!r}")
-        if self.size_bytes < 0:
-            raise ValueError(f"a size below zero: {self.size_bytes}")
+        if not self.version_id or "\0" in self.pin or len(self.pin.encode()) > PIN_LIMIT:
+            raise ValueError(f"no version id of up to {PIN_LIMIT} bytes: {self.version_id!r}")
+        if not 0 < len(self.etag.encode()) <= PIN_LIMIT:
+            raise ValueError(f"no ETag of up to {PIN_LIMIT} bytes: {self.etag!r}")
+        if not 0 <= self.size_bytes <= LARGEST_BYTES:
+            raise ValueError(f"no object has a size of {self.size_bytes} bytes")
+        if self.event_at.tzinfo is None:
+            raise ValueError(f"a time without a zone: {self.event_at}")
 
     @property
     def pin(self) -> str:
@@ -78,7 +85,7 @@ def from_fields(values: list[Any]) -> ObjectVersion:
     return ObjectVersion(
         key=str(key),
         version_id=str(version_id),
-        size_bytes=int(size_bytes),
+        size_bytes=index(size_bytes),
         etag=str(etag),
         sequencer=padded_sequencer(str(sequencer)),
         event_at=datetime.fromisoformat(event_at),
