@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -40,6 +41,7 @@ from neve.domain.version import ObjectVersion, padded_sequencer
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_s3 import S3Client
+    from types_boto3_sqs import SQSClient
 
 CONTENT, ARCHIVE = "content-bucket", "archive-bucket"
 FILES, ARCHIVES, PARKED = "files", "archives", "parked"
@@ -265,10 +267,19 @@ def s3_event(version: ObjectVersion, *, bucket: str = CONTENT, name: str = "Obje
     return json.dumps({"Records": [record]})
 
 
+@cache
+def _clients() -> tuple[S3Client, DynamoDBClient, SQSClient]:
+    """The clients that all clouds of this process share: making three takes longer than many a test."""
+    made = (clients.s3.__wrapped__(), clients.dynamodb.__wrapped__(), clients.sqs.__wrapped__())
+    _bridge_copies(made[0])
+    _bridge_inserts(made[1])
+    return made
+
+
 def _forget() -> None:
-    """Drop every client, setting and count that an earlier test has made."""
+    """Drop every setting and count that an earlier test has made."""
     LEDGER.settle()
-    for made in (clients.s3, clients.dynamodb, clients.sqs, invocation.logger, invocation.metrics):
+    for made in (invocation.logger, invocation.metrics):
         made.cache_clear()
     for function in (collect.config, collect.collector, write_archive.config, write_archive.writer):
         function.cache_clear()
@@ -290,11 +301,22 @@ def _make_table(name: str, partition: tuple[str, str], sort: tuple[str, str] | N
 
 
 @contextmanager
+def _shared_clients() -> Iterator[None]:
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
+        os.environ.pop(name, None)
+    s3, dynamodb, sqs = _clients()
+    with (
+        patch.object(clients, "s3", lambda: s3),
+        patch.object(clients, "dynamodb", lambda: dynamodb),
+        patch.object(clients, "sqs", lambda: sqs),
+    ):
+        yield
+
+
+@contextmanager
 def moto_cloud(*, target_bytes: int = 10_000, max_members: int = 100) -> Iterator[MotoCloud]:
     """A fresh cloud; timers are due at once, and nothing is delivered until the test says so."""
-    with patch.dict(os.environ, CREDENTIALS), mock_aws():
-        for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
-            os.environ.pop(name, None)
+    with patch.dict(os.environ, CREDENTIALS), mock_aws(), _shared_clients():
         _forget()
         for bucket in (CONTENT, ARCHIVE):
             clients.s3().create_bucket(Bucket=bucket)
@@ -345,7 +367,5 @@ def moto_cloud(*, target_bytes: int = 10_000, max_members: int = 100) -> Iterato
             SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),
         ):
             os.environ |= environment(config)
-        _bridge_inserts(clients.dynamodb())
-        _bridge_copies(clients.s3())
         yield MotoCloud(urls=urls)
         _forget()

@@ -46,8 +46,9 @@ def verify(cloud: MotoCloud, versions: list[ObjectVersion]) -> None:
     assert set(rows) == {version.identity for version in versions}, "each version has one row, and nothing else has"
     archives = {archive.serial: archive for archive in cloud.archives.all()}
     assert all(archive.state is ArchiveState.ARCHIVED for archive in archives.values())
+    manifests = {serial: cloud.store.manifest(serial) for serial in archives}
     for serial, archive in archives.items():
-        manifest = cloud.store.manifest(serial)
+        manifest = manifests[serial]
         assert manifest is not None
         answer = clients.s3().get_object_attributes(
             Bucket=ARCHIVE, Key=archive.object_key, ObjectAttributes=["StorageClass", "ObjectSize"]
@@ -55,7 +56,7 @@ def verify(cloud: MotoCloud, versions: list[ObjectVersion]) -> None:
         assert answer["StorageClass"] == "GLACIER"
         assert archive.size_bytes == manifest.object_size_bytes == answer["ObjectSize"]
     for (key, pin), row in rows.items():
-        manifest = cloud.store.manifest(row.archive)
+        manifest = manifests[row.archive]
         assert manifest is not None
         member = manifest.members[row.number]
         assert (member.source.key, member.source.pin, member.offset_bytes) == (key, pin, row.offset_bytes)
