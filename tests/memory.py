@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-from neve.domain.bundle import Bundle, BundleState, Limits
+from neve.domain.bundle import Bundle, BundleState, Limits, requested_bundle
+from neve.domain.events import parse
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow
-from neve.domain.large import Range
+from neve.domain.large import SINGLE_COPY_BYTES, Range, ranges
 from neve.domain.manifest import Manifest, Source
+from neve.domain.outcome import Written
 from neve.domain.parked import Parked
 from neve.domain.tar import Rope
-from neve.domain.version import ObjectVersion
+from neve.domain.version import ObjectVersion, padded_sequencer
 from neve.errors import SourceChanged, SourceGone, Transient
+from neve.flows.collect import Collected, Collector
+from neve.flows.commit import Committer
+from neve.flows.copy_large import LargeCopier
+from neve.flows.sweep import Sweeper
+from neve.flows.write_archive import ArchiveWriter
 from neve.ports import StoredArchive
 
 
@@ -292,3 +301,151 @@ class MemoryQueue:
         bodies = [body for body, _ in self.sent]
         self.sent.clear()
         return bodies
+
+
+CONTENT = "content-bucket"
+START = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class MemoryCloud:
+    """The archive thread over the ports in memory. `now` is its clock, which only a test moves."""
+
+    limits: Limits = field(default_factory=lambda: Limits(target_bytes=1_000, max_members=10, max_age_s=20))
+    now: datetime = START
+    bundles: Any = field(default_factory=MemoryBundles)
+    archives: Any = field(default_factory=MemoryArchives)
+    files: Any = field(default_factory=MemoryFiles)
+    content: MemoryContent = field(default_factory=MemoryContent)
+    store: Any = None
+    parking_lot: MemoryParkingLot = field(default_factory=MemoryParkingLot)
+    collect_queue: Any = field(default_factory=MemoryQueue)
+    bundles_queue: Any = field(default_factory=MemoryQueue)
+    large_queue: Any = field(default_factory=MemoryQueue)
+    single_copy_bytes: int = SINGLE_COPY_BYTES
+    cut: Callable[[int], list[Range]] = ranges
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    owners: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.store = self.store or MemoryArchiveStore(content=self.content)
+
+    def version(self, key: str, size_bytes: int = 100, *, version_id: str = "v1", **stated: Any) -> ObjectVersion:
+        """A version that is in the content bucket; its bytes are its key over and over."""
+        body = (key.encode() * (size_bytes // len(key.encode()) + 1))[:size_bytes]
+        version = ObjectVersion(
+            key=key,
+            version_id=version_id,
+            size_bytes=size_bytes,
+            etag=hashlib.md5(body).hexdigest(),
+            sequencer=padded_sequencer("1"),
+            event_at=self.now,
+        )
+        self.content.put(version, body, **stated)
+        return version
+
+    def versions(self, count: int, size_bytes: int = 100) -> list[ObjectVersion]:
+        return [self.version(f"file-{number:03}", size_bytes) for number in range(count)]
+
+    @property
+    def collector(self) -> Collector:
+        return Collector(
+            bundles=self.bundles,
+            bundles_queue=self.bundles_queue,
+            large_queue=self.large_queue,
+            limits=self.limits,
+            new_id=lambda: f"id-{next(self.ids)}",
+        )
+
+    @property
+    def committer(self) -> Committer:
+        return Committer(bundles=self.bundles, archives=self.archives, files=self.files)
+
+    @property
+    def writer(self) -> ArchiveWriter:
+        return ArchiveWriter(
+            content=self.content,
+            store=self.store,
+            bundles=self.bundles,
+            files=self.files,
+            parking_lot=self.parking_lot,
+            collect_queue=self.collect_queue,
+            committer=self.committer,
+            bucket=CONTENT,
+            threads=1,
+            clock=lambda: self.now,
+        )
+
+    @property
+    def copier(self) -> LargeCopier:
+        return LargeCopier(
+            content=self.content,
+            store=self.store,
+            bundles=self.bundles,
+            files=self.files,
+            parking_lot=self.parking_lot,
+            large_queue=self.large_queue,
+            committer=self.committer,
+            bucket=CONTENT,
+            clock=lambda: self.now,
+            single_copy_bytes=self.single_copy_bytes,
+            cut=self.cut,
+        )
+
+    def collect(self, versions: Sequence[ObjectVersion]) -> Collected:
+        return self.collector.collect(versions, self.now)
+
+    def write(self, bundle_id: str, *, owner: str = "", attempt: int = 1, lease_s: int = 300) -> Written:
+        return self.writer.write(
+            bundle_id, owner=owner or self.owner(), attempt=attempt, until=self.now + timedelta(seconds=lease_s)
+        )
+
+    def copy(self, bundle_id: str, *, owner: str = "", lease_s: int = 300) -> Written:
+        return self.copier.copy(bundle_id, owner=owner or self.owner(), until=self.now + timedelta(seconds=lease_s))
+
+    def owner(self) -> str:
+        return f"message-{next(self.owners)}"
+
+    def drain(self) -> None:
+        """Deliver what waits until the queues and the sweep have nothing left; every lease has ended before."""
+        for attempt in range(1, 20):
+            self.now += timedelta(days=1)
+            Sweeper(bundles=self.bundles, bundles_queue=self.bundles_queue, large_queue=self.large_queue).sweep(
+                self.now
+            )
+            waiting = 0
+            for body in self.collect_queue.take():
+                waiting += 1
+                self.collect(parse(body, CONTENT).versions)
+            for queue, handle in (
+                (self.bundles_queue, partial(self.write, attempt=attempt)),
+                (self.large_queue, self.copy),
+            ):
+                for body in queue.take():
+                    waiting += 1
+                    try:
+                        handle(requested_bundle(body))
+                    except Transient:
+                        queue.send(body)
+            if not waiting:
+                return
+        raise AssertionError("the queues do not run dry")
+
+    def verify(self, versions: Iterable[ObjectVersion], *, without: Iterable[ObjectVersion] = ()) -> None:
+        """Each of `versions` has one row, and the archive it names holds its bytes; but for those parked `without`."""
+        assert not [bundle for bundle in self.bundles.rows.values() if not bundle.finished]
+        parked = {item.version.identity for item in self.parking_lot.items.values() if item.version}
+        indexed = {row for row, _ in self.files.rows.items()}
+        missing = {version.identity for version in without} - indexed
+        assert missing <= parked, "what has no row waits for a person"
+        assert indexed | missing == {version.identity for version in versions}
+        for (key, pin), row in self.files.rows.items():
+            archive = self.archives.rows[row.archive]
+            assert archive.state is ArchiveState.ARCHIVED
+            manifest = self.store.manifests[row.archive]
+            assert manifest.members[row.number].source.identity == (key, pin)
+            body = self.store.objects[archive.object_key]
+            assert hashlib.sha256(body).hexdigest() == manifest.object_sha256 == archive.sha256
+            member = body[row.offset_bytes : row.offset_bytes + row.size_bytes]
+            assert hashlib.sha256(member).hexdigest() == manifest.members[row.number].source.sha256
+        assert all(archive.files for archive in self.archives.rows.values()), "no archive is empty"
