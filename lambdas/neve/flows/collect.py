@@ -99,10 +99,18 @@ class Collector:
         self.bundles_queue.send(write_request(bundle_id))
 
     def _collect_large(self, version: ObjectVersion, now: datetime) -> None:
+        """However often it is announced it has one bundle, unless that one was given up: then it gets another try."""
         bundle_id = large_id(version)
-        self.bundles.put_part(bundle_id, "0", [version], now)
-        self.bundles.create(self._sealed(bundle_id, "object", [version], now))
+        if not self._create_large(bundle_id, version, now):
+            standing = self.bundles.get(bundle_id)
+            if standing is None or standing.state is BundleState.VOID:
+                bundle_id = self.new_id()
+                self._create_large(bundle_id, version, now)
         self.large_queue.send(write_request(bundle_id))
+
+    def _create_large(self, bundle_id: str, version: ObjectVersion, now: datetime) -> bool:
+        self.bundles.put_part(bundle_id, "0", [version], now)
+        return self.bundles.create(self._sealed(bundle_id, "object", [version], now))
 
     def _sealed(self, bundle_id: str, kind: Kind, versions: Sequence[ObjectVersion], now: datetime) -> Bundle:
         return Bundle(
