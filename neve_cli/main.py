@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
-from neve_cli import local
+from neve_cli import archives, files, parked, status
+from neve_cli.failures import Explaining
 
-app = typer.Typer(help="User uploads into S3 Glacier archives, and back.", no_args_is_help=True)
-app.add_typer(local.app, name="local")
+
+class _Commands(Explaining):
+    # It brings the local cloud and boto3 with it, for which the others need not wait.
+    later = {"local": "neve_cli.local"}  # noqa: RUF012  # never changed
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(status.status)
+app.command("ls")(files.ls)
+app.command()(files.find)
+app.command()(archives.archives)
+app.command()(parked.parked)
 
 
 @app.callback()
 def options() -> None:
-    """User uploads into S3 Glacier archives, and back."""
+    """User uploads into S3 Glacier archives, and back.
+
+    Commands look at the stacks that the AWS credentials and region of this shell lead to.
+
+    Exit status: 0 all is well; 1 a problem was found, or what was asked for was not; 2 the command line is wrong;
+    3 AWS or the stack cannot be reached.
+    """
 
 
 def main() -> None:
     """Run the command."""
-    app()
+    try:
+        app()
+    except BrokenPipeError:  # whoever reads has enough, as in `neve ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

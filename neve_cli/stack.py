@@ -1,0 +1,150 @@
+"""Finds the deployed stacks by their outputs, and talks to what they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from neve.errors import NeveError
+
+if TYPE_CHECKING:
+    import boto3
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_s3 import S3Client
+    from types_boto3_sqs import SQSClient
+
+    from neve.aws.archive_store import S3ArchiveStore
+    from neve.aws.archives_table import DynamoArchives, DynamoBundles
+    from neve.aws.files_table import DynamoFiles
+    from neve.aws.parked_table import DynamoParkingLot
+
+STACKS = ("storage", "archive")
+"""Those whose outputs the command needs; `operations` has none of them."""
+
+PAGE_ROWS = 200
+"""Rows that one query of `ls` brings: it merges 64 of them, and a page of DynamoDB's own 1 MB has thousands."""
+
+
+class StackNotFound(NeveError):
+    """There is no such stack where these credentials lead; the message names the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """The deployed stacks called `name`. Clients are made on first use."""
+
+    name: str
+    region: str
+    session: boto3.Session
+    outputs: Mapping[str, str]
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """The S3 client."""
+        return self.session.client("s3", config=_config())
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """The SQS client."""
+        return self.session.client("sqs", config=_config())
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        """The DynamoDB client."""
+        return self.session.client("dynamodb", config=_config())
+
+    @cached_property
+    def files(self) -> DynamoFiles:
+        """The index of files, read in small pages."""
+        from neve.aws.files_table import DynamoFiles  # noqa: PLC0415  # --help must not wait for botocore
+
+        client = self.session.client("dynamodb", config=_config())
+        client.meta.events.register("provide-client-params.dynamodb.Query", _in_small_pages)  # type: ignore[arg-type]  # it answers with the parameters
+        return DynamoFiles(client, self.outputs["FilesTable"])
+
+    @property
+    def archives(self) -> DynamoArchives:
+        """The rows of archives."""
+        from neve.aws.archives_table import DynamoArchives  # noqa: PLC0415
+
+        return DynamoArchives(self.dynamodb, self.outputs["ArchivesTable"])
+
+    @property
+    def bundles(self) -> DynamoBundles:
+        """What is not archived yet."""
+        from neve.aws.archives_table import DynamoBundles  # noqa: PLC0415
+
+        return DynamoBundles(self.dynamodb, self.outputs["ArchivesTable"])
+
+    @property
+    def parking_lot(self) -> DynamoParkingLot:
+        """What is parked."""
+        from neve.aws.parked_table import DynamoParkingLot  # noqa: PLC0415
+
+        return DynamoParkingLot(self.dynamodb, self.outputs["ParkedTable"])
+
+    @property
+    def store(self) -> S3ArchiveStore:
+        """The archive bucket."""
+        from neve.aws.archive_store import S3ArchiveStore  # noqa: PLC0415
+
+        outputs = self.outputs
+        return S3ArchiveStore(self.s3, outputs["ArchiveBucket"], outputs["ContentBucket"], outputs["StorageClass"])
+
+
+def find(name: str) -> Stack:
+    """The stacks called `name` in the account and region that the environment leads to.
+
+    Raises StackNotFound, and botocore's errors, which neve_cli.failures explains.
+    """
+    import boto3  # noqa: PLC0415  # half a second that --help need not take
+
+    session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+    cloudformation = session.client("cloudformation", config=_config())
+    outputs: dict[str, str] = {}
+    for part in STACKS:
+        outputs |= _outputs(cloudformation, f"{name}-{part}", session.region_name)
+    return Stack(name=name, region=session.region_name, session=session, outputs=outputs)
+
+
+def _outputs(cloudformation: Any, stack_name: str, region: str) -> dict[str, str]:
+    try:
+        answer = cloudformation.describe_stacks(StackName=stack_name)
+    except cloudformation.exceptions.ClientError as error:
+        if "does not exist" in str(error):
+            raise _not_found(stack_name, region) from error
+        raise
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0].get("Outputs", [])}
+    if not outputs:
+        raise StackNotFound(
+            f"The stack {stack_name} in {region} is {answer['Stacks'][0]['StackStatus']} and has no outputs yet. "
+            "Wait for `cdk deploy` to end, or run it again."
+        )
+    return outputs
+
+
+def _not_found(stack_name: str, region: str) -> StackNotFound:
+    local = os.environ.get("AWS_ENDPOINT_URL")
+    where = f"{region} at {local}" if local else region
+    remedy = (
+        "Deploy into the local cloud: `neve local up`."
+        if local
+        else "Is it in another region (AWS_REGION) or account (AWS_PROFILE)? If it is deployed nowhere: "
+        '`cdk deploy --all`. For the local cloud: `neve local up`, then eval "$(neve local env)".'
+    )
+    return StackNotFound(
+        f"No stack {stack_name} in {where}. {remedy} If it was deployed under another name: --stack NAME or NEVE_STACK."
+    )
+
+
+def _config() -> Any:
+    from botocore.config import Config  # noqa: PLC0415
+
+    return Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+def _in_small_pages(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+    return {"Limit": PAGE_ROWS} | params

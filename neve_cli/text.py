@@ -1,0 +1,45 @@
+"""Text for terminals: what S3 allows in a key must neither move the cursor nor pass for something else."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+
+_SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# Controls, formats (which can reverse the direction of text), surrogates, unassigned; line and paragraph separators.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
+
+
+def safe(text: str) -> str:
+    """`text` on one line, with what a terminal would act on or hide written as an escape; a backslash is doubled."""
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_SHORT.get(character) or _visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) not in _HIDDEN:
+        return character
+    number = ord(character)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def size(size_bytes: float) -> str:
+    """Bytes for people: 24.3 MB."""
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:,.0f} {unit}" if unit == "B" else f"{size_bytes:,.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} PB"
+
+
+def moment(value: datetime | None) -> str:
+    """A time in UTC to the second; "-" if there is none."""
+    return f"{value:%Y-%m-%d %H:%M:%S}" if value else "-"
+
+
+def iso(value: datetime | None) -> str | None:
+    """A time for JSON."""
+    return value.isoformat() if value else None
