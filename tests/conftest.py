@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from neve_local.cloud import LocalCloud
+from tests.deployed import Stacks, look_at
 
 # Small bundles, so that a few files fill several, and short timeouts, so that a killed function's messages come back
 # within a test's patience: visibility follows the timeout (6 x 10 s).
@@ -41,3 +42,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
         running.deploy(SETTINGS)
         yield running
     running.wipe()
+
+
+@pytest.fixture(scope="session")
+def stacks(cloud: LocalCloud) -> Stacks:
+    """What is deployed there."""
+    return look_at(cloud)

@@ -1,0 +1,121 @@
+"""The deployed stacks, as tests look at them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from neve.aws.archive_store import S3ArchiveStore
+from neve.aws.archives_table import DynamoArchives, DynamoBundles
+from neve.aws.files_table import DynamoFiles
+from neve.aws.parked_table import DynamoParkingLot
+from neve.domain.index import FileRow
+from neve_local.cloud import LocalCloud
+
+PATIENCE_S = 150
+"""A function that is killed leaves its messages hidden for 60 s (tests/conftest.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stacks:
+    """The deployed stacks, and what the tests look at in them."""
+
+    s3: Any
+    sqs: Any
+    outputs: dict[str, str]
+    files: DynamoFiles
+    bundles: DynamoBundles
+    archives: DynamoArchives
+    parking_lot: DynamoParkingLot
+    store: S3ArchiveStore
+
+    def upload(self, bodies: dict[str, bytes], **extra: Any) -> dict[tuple[str, str], bytes]:
+        """Put objects into the content bucket; their bytes by (key, version id)."""
+
+        def put(item: tuple[str, bytes]) -> tuple[tuple[str, str], bytes]:
+            key, body = item
+            answer = self.s3.put_object(Bucket=self.outputs["ContentBucket"], Key=key, Body=body, **extra)
+            return (key, answer["VersionId"]), body
+
+        with ThreadPoolExecutor(8) as pool:
+            return dict(pool.map(put, bodies.items()))
+
+    def wait_for(self, what: str, ready: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+        """Poll until `ready`, and say what was missing if it never is."""
+        deadline = time.monotonic() + patience_s
+        while not ready():
+            assert time.monotonic() < deadline, f"not within {patience_s} s: {what}"
+            time.sleep(0.5)
+
+    def rows(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], FileRow]:
+        """The rows of these versions, as far as they are there."""
+        found = [row for key in {key for key, _ in wanted} for row in self.files.versions(key)]
+        return {(row.key, row.version_id): row for row in found if (row.key, row.version_id) in set(wanted)}
+
+    def wait_until_archived(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], FileRow]:
+        self.wait_for(f"{len(wanted)} versions in the index", lambda: len(self.rows(wanted)) == len(wanted))
+        self.wait_for("every bundle finished", lambda: not self.bundles.unfinished())
+        return self.rows(wanted)
+
+    def thawed(self, serial: int) -> bytes:
+        """The bytes of an archive, which is thawed first."""
+        archive = self.archives.get(serial)
+        assert archive is not None
+        place = {"Bucket": self.outputs["ArchiveBucket"], "Key": archive.object_key}
+        assert self.s3.head_object(**place)["StorageClass"] == "GLACIER"
+        if "Restore" not in self.s3.head_object(**place):
+            self.s3.restore_object(**place, RestoreRequest={"Days": 1, "GlacierJobParameters": {"Tier": "Bulk"}})
+        self.wait_for(
+            f"archive {serial} thawed",
+            lambda: 'ongoing-request="false"' in self.s3.head_object(**place).get("Restore", ""),
+        )
+        return bytes(self.s3.get_object(**place, VersionId=archive.object_version_id)["Body"].read())
+
+    def verify(self, stored: dict[tuple[str, str], bytes]) -> None:
+        """Every version's bytes, read from its archive by tarfile and by offset, are those that were uploaded."""
+        rows = self.wait_until_archived(list(stored))
+        for serial in {row.archive for row in rows.values()}:
+            whole = self.thawed(serial)
+            manifest = self.store.manifest(serial)
+            assert manifest is not None
+            assert hashlib.sha256(whole).hexdigest() == manifest.object_sha256
+            names: dict[str, bytes] = {}
+            if manifest.kind == "tar":
+                with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+                    for entry in tar:
+                        content = tar.extractfile(entry)
+                        assert content is not None
+                        names[entry.name] = content.read()
+            for member in manifest.members:
+                identity = (member.source.key, member.source.version_id)
+                if identity not in stored:
+                    continue
+                row = rows[identity]
+                assert (row.archive, row.number, row.offset_bytes) == (serial, member.number, member.offset_bytes)
+                assert whole[row.offset_bytes : row.offset_bytes + row.size_bytes] == stored[identity]
+                assert hashlib.sha256(stored[identity]).hexdigest() == row.sha256
+                if manifest.kind == "tar":
+                    assert names[member.name] == stored[identity]
+
+
+def look_at(cloud: LocalCloud) -> Stacks:
+    """The stacks deployed into `cloud`."""
+    outputs = cloud.outputs()
+    session = cloud.session()
+    dynamodb, s3 = session.client("dynamodb"), session.client("s3")
+    return Stacks(
+        s3=s3,
+        sqs=session.client("sqs"),
+        outputs=outputs,
+        files=DynamoFiles(dynamodb, outputs["FilesTable"]),
+        bundles=DynamoBundles(dynamodb, outputs["ArchivesTable"]),
+        archives=DynamoArchives(dynamodb, outputs["ArchivesTable"]),
+        parking_lot=DynamoParkingLot(dynamodb, outputs["ParkedTable"]),
+        store=S3ArchiveStore(s3, outputs["ArchiveBucket"], outputs["ContentBucket"], "GLACIER"),
+    )
