@@ -74,10 +74,12 @@ def remedy(error: BaseException) -> str | None:
         return None  # importing botocore to tell a wrong option from it would take half a second
     from botocore import exceptions as aws  # noqa: PLC0415
 
-    from neve.errors import NeveError  # noqa: PLC0415
+    from neve.errors import NeveError, Transient  # noqa: PLC0415
 
-    if isinstance(error, NeveError):  # Transient has the failure of AWS as its cause
-        return (remedy(error.__cause__) if error.__cause__ else None) or str(error)
+    if isinstance(error, Transient) and error.__cause__:  # an adapter's word for a failure of AWS
+        return remedy(error.__cause__) or str(error)
+    if isinstance(error, NeveError):
+        return str(error)
     if isinstance(error, aws.ClientError):
         return _refusal(error)
     if isinstance(error, aws.ConnectionError | aws.HTTPClientError):

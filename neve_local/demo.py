@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 REPORT = PROJECT / ".neve" / "demo.json"
 UPLOAD_THREADS = 8
 POLL_S = 0.5
+PLAIN_WIDTH = 140
 STALL_S = 150
 """Beyond a bundle's age: the demo gives up when nothing has moved for so long. Failed deliveries come again sooner."""
 
@@ -392,7 +393,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status is not 0 unless every file came back."""
     options = arguments(sys.argv[1:] if words is None else words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    view = View(Console(highlight=False, soft_wrap=True))
+    view = View(Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     try:
         return run(options, view)
     except KeyboardInterrupt:

@@ -255,7 +255,7 @@ def full_bundles(work: Workload, files: float = MILLION) -> list[Use]:
     batches = files / work.batch_files
     whole = batches * (work.batch_files // work.members)
     rest = work.batch_files % work.members
-    opened = archives - whole
+    opened = archives - whole if rest else 0.0
     adds = batches + opened if rest else 0.0
     part = _part_units(rest * batches / adds) if rest else 0
 

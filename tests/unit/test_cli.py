@@ -1,0 +1,391 @@
+"""The `neve` command, on moto: what it prints, its exit statuses, and what it says when AWS cannot be reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from typer.testing import CliRunner, Result
+
+from neve.aws import clients
+from neve.domain.bundle import Bundle, BundleState
+from neve.domain.parked import Parked, Reason
+from neve.domain.version import ObjectVersion
+from neve_cli.failures import remedy
+from neve_cli.main import app
+from neve_cli.text import safe
+from tests.moto_cloud import ARCHIVE, ARCHIVES, CONTENT, FILES, PARKED, MotoCloud, moto_cloud
+
+NASTY = "a\nb\x1b[31m\u202e\\é"
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def read(*words: str) -> Any:
+    return json.loads(run(*words, "--json").stdout)
+
+
+def deploy(cloud: MotoCloud, name: str = "neve") -> dict[str, str]:
+    """Stacks that are nothing but their outputs."""
+    dead = {queue: clients.sqs().create_queue(QueueName=f"{queue}-dead")["QueueUrl"] for queue in cloud.urls}
+    outputs = {
+        "storage": {
+            "ContentBucket": CONTENT,
+            "ArchiveBucket": ARCHIVE,
+            "FilesTable": FILES,
+            "ArchivesTable": ARCHIVES,
+            "ParkedTable": PARKED,
+            "CollectQueue": cloud.urls["collect"],
+            "CollectDeadLetterQueue": dead["collect"],
+        },
+        "archive": {
+            **{f"{queue.title()}Queue": cloud.urls[queue] for queue in ("bundles", "large", "sweep")},
+            **{f"{queue.title()}DeadLetterQueue": dead[queue] for queue in ("bundles", "large", "sweep")},
+            "StorageClass": "GLACIER",
+        },
+    }
+    for part, values in outputs.items():
+        template = {
+            "Resources": {"Nothing": {"Type": "AWS::SNS::Topic"}},
+            "Outputs": {key: {"Value": value} for key, value in values.items()},
+        }
+        boto3.client("cloudformation").create_stack(StackName=f"{name}-{part}", TemplateBody=json.dumps(template))
+    return dead
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
+    """A cloud with three archived files: two of them in a tar, one as a large object."""
+    monkeypatch.delenv("NEVE_STACK", raising=False)
+    with moto_cloud(target_bytes=1_000) as made:
+        made.announce(made.upload("a/1", b"one"), made.upload(NASTY, b"two"), made.upload("large", b"x" * 1_001))
+        made.run()
+        deploy(made)
+        yield made
+
+
+def park(cloud: MotoCloud, version: ObjectVersion, reason: Reason = Reason.SOURCE_DENIED) -> str:
+    item = Parked(reason=reason, detail="403 AccessDenied", parked_at=datetime.now(UTC), version=version)
+    cloud.parking_lot.park(item)
+    return item.id
+
+
+# -- ls, find, archives ----------------------------------------------------------------------------------------------
+
+
+def test_ls_shows_keys_on_one_line_each_with_nothing_that_a_terminal_acts_on(cloud: MotoCloud) -> None:
+    lines = run("ls").stdout.splitlines()
+    assert [line.split("  ")[-1] for line in lines] == ["a\\nb\\x1b[31m\\u202e\\\\é", "a/1", "large"]
+
+
+def test_ls_json_has_a_document_on_each_line_and_keys_exactly(cloud: MotoCloud) -> None:
+    found = [json.loads(line) for line in run("ls", "--json").stdout.splitlines()]
+    assert [each["key"] for each in found] == [NASTY, "a/1", "large"]
+    assert set(found[0]) == {
+        "key", "version_id", "size_bytes", "last_modified", "id", "archive", "number", "offset_bytes", "sha256", "md5"
+    }  # fmt: skip
+
+
+def test_ls_takes_a_prefix_and_a_limit(cloud: MotoCloud) -> None:
+    assert len(run("ls", "a").stdout.splitlines()) == 2
+    assert len(run("ls", "--limit", "1").stdout.splitlines()) == 1
+    assert run("ls", "nothing").exit_code == 0
+
+
+def test_find_names_the_archive_of_every_version(cloud: MotoCloud) -> None:
+    found = read("find", NASTY)
+    assert found["key"] == NASTY
+    (version,) = found["versions"]
+    assert version["object_key"] == f"archives/{version['archive']:010d}.tar"
+    assert version["state"] == "archived"
+    shown = run("find", NASTY)
+    assert shown.exit_code == 0
+    assert "\x1b" not in shown.stdout
+
+
+def test_find_says_what_to_do_when_a_key_is_not_archived(cloud: MotoCloud) -> None:
+    missing = run("find", "A/1")
+    assert missing.exit_code == 1
+    assert "neve status" in missing.stderr
+    assert json.loads(run("find", "A/1", "--json").stdout) == {"key": "A/1", "versions": []}
+
+
+def test_archives_lists_all_and_shows_one_with_the_offsets_of_its_members(cloud: MotoCloud) -> None:
+    listed = read("archives")
+    assert [each["kind"] for each in listed] == ["object", "tar"] or [each["kind"] for each in listed] == [
+        "tar",
+        "object",
+    ]
+    tar = next(each["archive"] for each in listed if each["kind"] == "tar")
+    shown = read("archives", str(tar))
+    assert [member["key"] for member in shown["members"]] == [NASTY, "a/1"]
+    assert all(member["offset_bytes"] % 512 == 0 for member in shown["members"])
+    assert "a\\nb" in run("archives", str(tar)).stdout
+    assert run("archives").stdout.splitlines()[0].split()[:2] == ["ID", "FILES"]
+    assert read("archives", "--last", "1") == listed[-1:]
+
+
+def test_archives_says_so_if_there_is_none_of_that_number(cloud: MotoCloud) -> None:
+    missing = run("archives", "99")
+    assert missing.exit_code == 1
+    assert "last number drawn is 2" in missing.stderr
+    assert run("archives", "--last", "1", "1").exit_code == 2
+
+
+def test_an_archive_that_was_given_up_still_shows_its_manifest(cloud: MotoCloud) -> None:
+    clients.dynamodb().delete_item(TableName=ARCHIVES, Key={"pk": {"S": "archive"}, "sk": {"S": f"{1:010d}"}})
+    shown = run("archives", "1")
+    assert shown.exit_code == 1
+    assert "has a manifest and no row" in shown.stderr
+
+
+# -- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_adds_up_what_is_archived_and_is_content(cloud: MotoCloud) -> None:
+    told = read("status")
+    assert (told["ok"], told["last_serial"], told["parked"]) == (True, 2, 0)
+    assert (told["totals"]["archives"], told["totals"]["files"]) == (2, 3)
+    assert told["totals"]["source_bytes"] == 1_007
+    assert [each["queue"] for each in told["queues"]] == ["collect", "bundles", "large", "sweep"]
+    assert run("status").exit_code == 0
+    assert read("status", "--no-totals")["totals"] is None
+
+
+def test_status_counts_what_waits(cloud: MotoCloud) -> None:
+    cloud.announce(cloud.upload("b", b"waits"))
+    assert read("status")["queues"][0]["waiting"] == 1
+    cloud.deliver("collect")
+    told = read("status")
+    assert (told["unfinished"]["open"], told["unfinished"]["files"], told["unfinished"]["overdue"]) == (1, 1, 0)
+    assert "should be written by" in run("status").stdout
+
+
+@pytest.mark.parametrize("trouble", ["dead letter", "parked", "overdue"])
+def test_status_fails_while_something_needs_a_person(cloud: MotoCloud, trouble: str) -> None:
+    if trouble == "dead letter":
+        url = clients.sqs().get_queue_url(QueueName="bundles-dead")["QueueUrl"]
+        clients.sqs().send_message(QueueUrl=url, MessageBody="{}")
+    elif trouble == "parked":
+        park(cloud, cloud.upload("b", b"denied"))
+    else:
+        due = datetime.now(UTC) - timedelta(minutes=1)
+        cloud.bundles.create(Bundle(id="old", kind="tar", state=BundleState.SEALED, size_bytes=1, count=1, due_at=due))
+    told = run("status")
+    assert told.exit_code == 1
+    assert told.stdout.splitlines()[-1].startswith("! ")
+    assert len(read("status")["problems"]) == 1
+
+
+# -- parked ----------------------------------------------------------------------------------------------------------
+
+
+def test_parked_lists_reasons_with_their_remedy(cloud: MotoCloud) -> None:
+    assert run("parked").stdout == "Nothing is parked.\n"
+    parked_id = park(cloud, cloud.upload(NASTY, b"denied"))
+    cloud.parking_lot.park(
+        Parked(reason=Reason.EVENT_INVALID, detail="not JSON", parked_at=datetime.now(UTC), evidence="\x1b]0;x\x07")
+    )
+    (first, second) = read("parked")
+    assert (first["id"], first["key"], first["reason"]) == (parked_id, NASTY, "source denied")
+    assert second["evidence"] == "\x1b]0;x\x07"
+    shown = run("parked")
+    assert shown.exit_code == 0
+    assert "\x1b" not in shown.stdout
+    assert "s3:GetObjectVersion" in shown.stdout
+    assert len(read("parked", parked_id)) == 1
+
+
+def test_retrying_announces_the_version_and_takes_it_off_the_list(cloud: MotoCloud) -> None:
+    parked_id = park(cloud, cloud.upload("b", b"readable again"))
+    rehearsed = run("parked", "--retry", parked_id, "--dry-run")
+    assert (rehearsed.exit_code, cloud.bodies("collect")) == (0, [])
+    assert "would be retried" in rehearsed.stdout
+    assert read("parked", "--retry", "--all")["outcomes"][0]["outcome"] == "retried"
+    assert read("parked") == []
+    cloud.run()
+    assert run("find", "b").exit_code == 0
+
+
+def test_retrying_takes_size_and_etag_as_they_are_now(cloud: MotoCloud) -> None:
+    version = cloud.upload("b", b"longer than announced")
+    wrong = ObjectVersion(
+        key="b",
+        version_id=version.version_id,
+        size_bytes=3,
+        etag="0" * 32,
+        sequencer=version.sequencer,
+        event_at=version.event_at,
+    )
+    park(cloud, wrong, Reason.SOURCE_CHANGED)
+    assert run("parked", "--retry", "--all").exit_code == 0
+    cloud.run()
+    assert read("find", "b")["versions"][0]["size_bytes"] == 21
+
+
+def test_what_is_gone_stays_parked_until_it_is_forgotten(cloud: MotoCloud) -> None:
+    version = cloud.upload("b", b"deleted")
+    clients.s3().delete_object(Bucket=CONTENT, Key="b", VersionId=version.version_id)
+    parked_id = park(cloud, version, Reason.SOURCE_GONE)
+    cloud.parking_lot.park(Parked(reason=Reason.PARTS_MISSING, detail="", parked_at=datetime.now(UTC), bundle="x"))
+    retried = run("parked", "--retry", "--all")
+    assert retried.exit_code == 1
+    assert retried.stdout.count("stays") == 2
+    assert cloud.bodies("collect") == []
+    assert run("parked", "--forget", parked_id, "--dry-run").exit_code == 0
+    assert len(read("parked")) == 2
+    assert run("parked", "--forget", parked_id).exit_code == 0
+    assert [each["reason"] for each in read("parked")] == ["parts missing"]
+
+
+def test_what_was_parked_anew_meanwhile_is_not_taken_off_the_list(
+    cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = cloud.upload("b", b"denied twice")
+    park(cloud, version)
+    announced = clients.sqs().send_message
+    monkeypatch.setattr(
+        "neve_cli.stack.Stack.sqs",
+        type("Sender", (), {"send_message": staticmethod(lambda **words: (announced(**words), park(cloud, version)))}),
+    )
+    assert run("parked", "--retry", "--all").exit_code == 0
+    assert len(read("parked")) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--retry",),
+        ("--retry", "--all", "x"),
+        ("--retry", "--forget", "--all"),
+        ("--all",),
+        ("--dry-run",),
+    ],
+)
+def test_parked_wants_to_know_exactly_what_to_change(words: tuple[str, ...]) -> None:
+    assert run("parked", *words).exit_code == 2
+
+
+def test_parked_says_which_id_is_not_there(cloud: MotoCloud) -> None:
+    unknown = run("parked", "--retry", "nothing")
+    assert unknown.exit_code == 1
+    assert "nothing is parked as nothing" in unknown.stderr
+
+
+# -- what can be wrong on the way to AWS -----------------------------------------------------------------------------
+
+
+def test_no_stack_names_stack_region_and_ways_out(cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = run("status", "--stack", "other")
+    assert missing.exit_code == 3
+    for word in ("other-storage", "us-east-1", "AWS_REGION", "cdk deploy", "neve local up", "--stack"):
+        assert word in missing.stderr
+    monkeypatch.setenv("NEVE_STACK", "another")
+    assert "another-storage" in run("ls").stderr
+
+
+def test_the_stack_is_found_by_another_name(cloud: MotoCloud) -> None:
+    boto3.client("cloudformation").create_stack(
+        StackName="busy-storage",
+        TemplateBody=json.dumps({"Resources": {"Nothing": {"Type": "AWS::SNS::Topic"}}}),
+    )
+    assert "no outputs yet" in run("ls", "--stack", "busy").stderr
+
+
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """An environment without anything about AWS."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "NEVE_STACK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return monkeypatch
+
+
+def test_no_region_is_told_with_its_remedy(nothing_set: pytest.MonkeyPatch) -> None:
+    told = run("ls")
+    assert told.exit_code == 3
+    assert "AWS_REGION=" in told.stderr
+
+
+def test_no_credentials_are_told_with_their_remedy(nothing_set: pytest.MonkeyPatch) -> None:
+    nothing_set.setenv("AWS_REGION", "us-east-1")
+    told = run("ls")
+    assert told.exit_code == 3
+    assert "credentials" in told.stderr
+    assert "neve local env" in told.stderr
+
+
+def test_an_unknown_profile_is_told_with_its_remedy(nothing_set: pytest.MonkeyPatch) -> None:
+    nothing_set.setenv("AWS_PROFILE", "nobody")
+    told = run("ls")
+    assert told.exit_code == 3
+    assert "nobody" in told.stderr
+    assert "list-profiles" in told.stderr
+
+
+def test_a_local_cloud_that_does_not_run_is_told_with_its_remedy(nothing_set: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        nothing_set.setenv(name, "test")
+    nothing_set.setenv("AWS_REGION", "us-east-1")
+    nothing_set.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    told = run("ls")
+    assert told.exit_code == 3
+    assert "neve local up" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("AccessDenied", "have the action granted"),
+        ("ExpiredToken", "aws sso login"),
+        ("ResourceNotFoundException", "Deploy it again"),
+        ("AWS.SimpleQueueService.NonExistentQueue", "Deploy it again"),
+        ("InternalError", "Try again later"),
+    ],
+)
+def test_refusals_of_aws_are_told_with_their_remedy(code: str, word: str) -> None:
+    told = remedy(ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeStacks"))
+    assert told is not None
+    assert word in told
+    assert "DescribeStacks" in told or "credentials" in told
+
+
+def test_a_mistake_of_our_own_is_not_explained_away() -> None:
+    assert remedy(KeyError("x")) is None
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain/key é 日本 🙂", "plain/key é 日本 🙂"),
+        ("back\\slash", "back\\\\slash"),
+        ("\r\n\t\x00\x7f\x9b", "\\r\\n\\t\\x00\\x7f\\x9b"),
+        ("\u202eabc\u2028", "\\u202eabc\\u2028"),
+        ("\U000e0001", "\\U000e0001"),
+    ],
+)
+def test_text_is_shown_so_that_it_can_be_told_apart(text: str, shown: str) -> None:
+    assert safe(text) == shown
+
+
+def test_help_names_every_command() -> None:
+    told = run("--help")
+    for name in ("status", "ls", "find", "archives", "parked", "local"):
+        assert name in told.stdout
+    assert run("local", "--help").exit_code == 0
+    assert run("nothing").exit_code == 2

@@ -1,0 +1,144 @@
+"""What archiving costs."""
+
+from __future__ import annotations
+
+import random
+import string
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neve.aws.archives_table import _chunks
+from neve.domain.cost import (
+    MILLION,
+    PART_ITEM_BYTES,
+    REFERENCE_BYTES,
+    US_EAST_1,
+    Bill,
+    Charge,
+    Use,
+    Workload,
+    archive_put,
+    counted,
+    floor,
+    full_bundles,
+    unseen,
+)
+from neve.domain.version import ObjectVersion
+
+
+def usd(uses: list[Use]) -> float:
+    return Bill(prices=US_EAST_1, uses=tuple(uses)).usd
+
+
+def test_every_charge_has_a_price_with_its_source_and_the_list_its_date() -> None:
+    assert set(US_EAST_1.prices) == set(Charge)
+    assert all(price.usd > 0 and price.source.startswith("https://") for price in US_EAST_1.prices.values())
+    assert US_EAST_1.checked
+
+
+def test_counted_requests_are_billed_by_what_aws_meters() -> None:
+    uses = counted(
+        {
+            "dynamodb:BatchExecuteStatement": 40,
+            "s3:AbortMultipartUpload": 1,
+            "s3:CompleteMultipartUpload": 1,
+            "s3:CreateMultipartUpload": 1,
+            "s3:GetObject": 1_000,
+            "s3:HeadObject": 2,
+            "s3:ListParts": 1,
+            "s3:PutObject": 8,
+            "s3:UploadPartCopy": 3,
+            "sqs:SendMessage": 10,
+        },
+        write_units=1_000,
+        read_units=500,
+        tars=4,
+        storage_class="DEEP_ARCHIVE",
+    )
+    quantities: dict[Charge, float] = {}
+    for use in uses:
+        quantities[use.charge] = quantities.get(use.charge, 0) + use.quantity
+    assert quantities == {
+        Charge.S3_PUT_DEEP_ARCHIVE: 4 + 5,
+        Charge.S3_GET: 1_002,
+        Charge.S3_PUT: 4 + 1,
+        Charge.SQS_REQUEST: 10,
+        Charge.DYNAMODB_WRITE_UNIT: 1_000,
+        Charge.DYNAMODB_READ_UNIT: 500,
+    }
+    assert not any(use.unseen for use in uses)
+    assert usd(uses) == pytest.approx(
+        (9 * 0.05 + 1_002 * 0.0004 + 5 * 0.005) / 1_000 + (10 * 0.4 + 1_000 * 0.625 + 500 * 0.125) / MILLION
+    )
+
+
+@pytest.mark.parametrize("name", ["s3:SelectObjectContent", "sns:Publish"])
+def test_a_request_without_a_price_does_not_pass_as_free(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        counted({name: 1}, write_units=0, read_units=0, tars=0, storage_class="GLACIER")
+
+
+@pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE", "GLACIER_IR"])
+def test_each_storage_class_has_its_own_price_of_a_put(storage_class: str) -> None:
+    assert storage_class in archive_put(storage_class)
+
+
+def test_what_no_sdk_sees_is_marked_and_says_how_it_was_arrived_at() -> None:
+    uses = unseen(events=100, requests_to_write=4, invocations=6, gb_seconds=2.5, gb_seconds_rule="measured")
+    assert all(use.unseen and use.rule for use in uses)
+    assert [use.quantity for use in uses] == [100, 20, 8, 6, 2.5]
+
+
+def test_a_million_files_in_full_bundles_cost_about_two_dollars_and_the_floor_is_below() -> None:
+    # PROTOCOLS budgets 2.03 and a floor of 1.64. The rest depends on how many events one Collect is handed.
+    assert usd(floor(Workload())) == pytest.approx(1.64, abs=0.01)
+    by_batch = {batch: usd(full_bundles(Workload(batch_files=batch))) for batch in (10, 100, 1_000)}
+    assert by_batch[10] == pytest.approx(2.17, abs=0.03)
+    assert by_batch[100] == pytest.approx(2.01, abs=0.02)
+    assert by_batch[1_000] <= 2.00
+
+
+def test_a_bill_is_the_sum_of_its_lines_and_scales_with_the_files() -> None:
+    bill = Bill(prices=US_EAST_1, uses=tuple(full_bundles(Workload(), files=1_000)))
+    assert bill.usd == pytest.approx(sum(bill.usd_of(use) for use in bill.uses))
+    assert bill.scaled(1_000).usd == pytest.approx(usd(full_bundles(Workload())))
+
+
+@given(
+    file_bytes=st.integers(1, 26_214_400),
+    batch_files=st.integers(1, 10_000),
+    storage_class=st.sampled_from(["GLACIER", "DEEP_ARCHIVE", "GLACIER_IR"]),
+)
+def test_nothing_costs_less_than_the_floor(file_bytes: int, batch_files: int, storage_class: str) -> None:
+    work = Workload(file_bytes=file_bytes, batch_files=batch_files, storage_class=storage_class)
+    uses = full_bundles(work)
+    assert all(use.quantity >= 0 for use in uses)
+    assert usd(uses) > usd(floor(work)) > 0
+
+
+def test_batches_that_fill_whole_bundles_leave_nothing_for_the_open_one() -> None:
+    uses = {use.purpose: use for use in full_bundles(Workload(file_bytes=262_144, batch_files=200))}
+    assert Workload(file_bytes=262_144).members == 100
+    assert uses["parts of the open bundle"].quantity == uses["opened bundles"].quantity == 0
+
+
+@pytest.mark.parametrize("count", [50, 263, 1_000])
+def test_references_are_as_short_as_the_estimate_takes_them_to_be(count: int) -> None:
+    draw = random.Random(count)
+    began = datetime(2026, 10, 1, tzinfo=UTC)
+    versions = [
+        ObjectVersion(
+            key=f"users/{draw.randrange(10**7)}/photos/IMG_{draw.randrange(10**5)}.jpg",
+            version_id="".join(draw.choices(string.ascii_letters + string.digits, k=32)),
+            size_bytes=draw.randrange(10**4, 10**6),
+            etag=f"{draw.getrandbits(128):032x}",
+            sequencer=f"00665F{draw.getrandbits(48):012X}",
+            event_at=began + timedelta(milliseconds=draw.randrange(1_000)),
+        )
+        for _ in range(count)
+    ]
+    packed = sum(map(len, _chunks(versions)))
+    assert 0.8 * REFERENCE_BYTES < packed / count < REFERENCE_BYTES + PART_ITEM_BYTES / count
