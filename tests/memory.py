@@ -202,6 +202,7 @@ class MemoryArchiveStore:
     manifests: dict[int, Manifest] = field(default_factory=dict)
     uploads: dict[str, dict[int, tuple[str, int]]] = field(default_factory=dict)
     copied: list[str] = field(default_factory=list)
+    started: int = 0
 
     def manifest(self, serial: int) -> Manifest | None:
         return self.manifests.get(serial)
@@ -232,7 +233,8 @@ class MemoryArchiveStore:
         return True
 
     def start_upload(self, object_key: str, algorithm: str) -> str:
-        upload_id = f"upload-{len(self.uploads) + 1}"
+        self.started += 1
+        upload_id = f"upload-{self.started}"
         self.uploads[upload_id] = {}
         return upload_id
 
@@ -242,7 +244,9 @@ class MemoryArchiveStore:
         return {number: etag for number, (etag, _) in self.uploads[upload_id].items()}
 
     def copy_part(self, object_key: str, upload_id: str, version: ObjectVersion, part: Range) -> str:
-        self.content.fetch(replace(version))
+        self.content.fetch(version)
+        if upload_id not in self.uploads:
+            raise Transient("the upload was completed or aborted")
         etag = f"part-{part.number}"
         self.uploads[upload_id][part.number] = (etag, part.last - part.first + 1)
         self.copied.append(f"{object_key}#{part.number}")
@@ -435,17 +439,18 @@ class MemoryCloud:
         """Each of `versions` has one row, and the archive it names holds its bytes; but for those parked `without`."""
         assert not [bundle for bundle in self.bundles.rows.values() if not bundle.finished]
         parked = {item.version.identity for item in self.parking_lot.items.values() if item.version}
-        indexed = {row for row, _ in self.files.rows.items()}
+        indexed = set(self.files.rows)
         missing = {version.identity for version in without} - indexed
         assert missing <= parked, "what has no row waits for a person"
         assert indexed | missing == {version.identity for version in versions}
-        for (key, pin), row in self.files.rows.items():
-            archive = self.archives.rows[row.archive]
+        for serial, archive in self.archives.rows.items():
             assert archive.state is ArchiveState.ARCHIVED
+            body = self.store.objects[archive.object_key]
+            assert hashlib.sha256(body).hexdigest() == self.store.manifests[serial].object_sha256 == archive.sha256
+        for (key, pin), row in self.files.rows.items():
             manifest = self.store.manifests[row.archive]
             assert manifest.members[row.number].source.identity == (key, pin)
-            body = self.store.objects[archive.object_key]
-            assert hashlib.sha256(body).hexdigest() == manifest.object_sha256 == archive.sha256
+            body = self.store.objects[manifest.object_key]
             member = body[row.offset_bytes : row.offset_bytes + row.size_bytes]
             assert hashlib.sha256(member).hexdigest() == manifest.members[row.number].source.sha256
         assert all(archive.files for archive in self.archives.rows.values()), "no archive is empty"

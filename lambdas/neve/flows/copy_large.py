@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from neve.domain.bundle import Bundle, distinct, write_request
 from neve.domain.large import SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
-from neve.domain.manifest import Source, archive_key, single
+from neve.domain.manifest import Manifest, Source, archive_key, single
 from neve.domain.outcome import Outcome, Written
 from neve.domain.parked import Parked, Reason, reason_for
 from neve.domain.version import ObjectVersion
@@ -23,7 +23,8 @@ from neve.ports import ArchiveStore, Bundles, Content, Files, ParkingLot, Queue,
 
 THREADS = 16
 MARGIN = timedelta(seconds=60)
-"""What a wave of 16 parts of 512 MiB may take; a new one is begun only if so much time is left."""
+"""What a wave of 16 parts of 512 MiB may take; another one is begun only if so much time is left. The first one always
+is: whatever the timeout, every try makes some headway."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,25 +51,33 @@ class LargeCopier:
         with claimed(self.bundles, bundle_id, owner=owner, now=self.clock(), until=until) as bundle:
             if bundle is None:
                 return Written(outcome=Outcome.FINISHED_BEFORE)
-            versions = distinct(self.bundles.parts(bundle.id))
-            if not versions:
-                return self._void(bundle, Reason.PARTS_MISSING, detail="its part is gone")
-            version = versions[0]
-            if self.files.holders(versions).get(version.identity, bundle.serial) != bundle.serial:
-                self.bundles.void(bundle, self.clock())
-                return Written(outcome=Outcome.VOID, duplicates=1)
-            try:
-                source = self.content.describe(version)
-                serial = bundle.serial or self.bundles.assign_serial(bundle.id)
-                key = archive_key(serial, bundle.kind)
-                stored = self.store.head(key) or self._copy(bundle, key, version, source, until)
-            except SourceUnavailable as error:
-                return self._void(bundle, reason_for(error), detail=str(error), version=version)
-            if stored is None:
-                self.bundles.release(bundle.id, owner=owner)
-                self.large_queue.send(write_request(bundle.id))
-                return Written(outcome=Outcome.CONTINUED, serial=serial)
-            return self._index(replace(bundle, serial=serial), version, source, key, stored)
+            frozen = self.store.manifest(bundle.serial) if bundle.serial else None
+            proved = self.store.head(frozen.object_key) if frozen else None
+            if frozen and proved:
+                return self._commit(bundle, frozen, proved)
+            return self._copy_new(bundle, owner, until)
+
+    def _copy_new(self, bundle: Bundle, owner: str, until: datetime) -> Written:
+        """Nothing is frozen yet: the source is copied, or the copy that stands is proved."""
+        versions = distinct(self.bundles.parts(bundle.id))
+        if not versions:
+            return self._void(bundle, Reason.PARTS_MISSING, detail="its part is gone")
+        version = versions[0]
+        if self.files.holders(versions).get(version.identity, bundle.serial) != bundle.serial:
+            self.bundles.void(bundle, self.clock())
+            return Written(outcome=Outcome.VOID, duplicates=1)
+        try:
+            source = self.content.describe(version)
+            serial = bundle.serial or self.bundles.assign_serial(bundle.id)
+            key = archive_key(serial, bundle.kind)
+            stored = self.store.head(key) or self._copy(bundle, key, version, source, until)
+        except SourceUnavailable as error:
+            return self._void(bundle, reason_for(error), detail=str(error), version=version)
+        if stored is None:
+            self.bundles.release(bundle.id, owner=owner)
+            self.large_queue.send(write_request(bundle.id))
+            return Written(outcome=Outcome.CONTINUED, serial=serial)
+        return self._index(replace(bundle, serial=serial), version, source, key, stored)
 
     def _index(
         self, bundle: Bundle, version: ObjectVersion, source: Source, key: str, stored: StoredArchive
@@ -93,14 +102,18 @@ class LargeCopier:
             if standing is None:
                 raise Transient(f"the manifest of archive {bundle.serial} is being written by another")
             manifest = standing
-        duplicates = self.committer.commit(bundle, manifest, stored, self.clock())
+        return self._commit(bundle, manifest, stored, parked=int(same is None))
+
+    def _commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, *, parked: int = 0) -> Written:
+        """The manifest stands, so the copy was proved: what is left needs the source no more."""
+        source = manifest.members[0].source
         return Written(
             outcome=Outcome.ARCHIVED,
             serial=bundle.serial,
             files=1,
             source_bytes=source.size_bytes,
-            duplicates=duplicates,
-            parked=int(same is None),
+            duplicates=self.committer.commit(bundle, manifest, stored, self.clock()),
+            parked=parked,
             oldest_at=source.last_modified,
         )
 
@@ -137,7 +150,7 @@ class LargeCopier:
         done = dict(etags)
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(missing), THREADS):
-                if self.clock() + MARGIN > until:
+                if start and self.clock() + MARGIN > until:
                     return False
                 wave = missing[start : start + THREADS]
                 copied = pool.map(lambda part: self.store.copy_part(key, upload_id, version, part), wave)
