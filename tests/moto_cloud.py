@@ -79,7 +79,7 @@ def _bridge_inserts(client: DynamoDBClient) -> None:
 
 
 def _bridge_copies(client: S3Client) -> None:
-    """If-None-Match on CopyObject, which moto ignores."""
+    """If-None-Match on CopyObject, which moto ignores, and NoSuchUpload, on which it breaks."""
     copy = client.copy_object
 
     def copy_unless_there(**request: Any) -> Any:
@@ -90,6 +90,16 @@ def _bridge_copies(client: S3Client) -> None:
         return copy(**request)
 
     setattr(client, "copy_object", copy_unless_there)  # noqa: B010  # mypy knows the method as final
+    copy_part = client.upload_part_copy
+
+    def copy_part_if_open(**request: Any) -> Any:
+        try:
+            return copy_part(**request)
+        except KeyError:
+            refused: Any = {"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+            raise ClientError(refused, "UploadPartCopy") from None
+
+    setattr(client, "upload_part_copy", copy_part_if_open)  # noqa: B010  # mypy knows the method as final
 
 
 @dataclass

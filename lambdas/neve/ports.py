@@ -154,7 +154,10 @@ class ArchiveStore(Protocol):
         """The ETags of the parts that are there, by number; None if the upload was completed or aborted."""
 
     def copy_part(self, object_key: str, upload_id: str, version: ObjectVersion, part: Range) -> str:
-        """Copy a range of the version as a part; its ETag. Raises as Content.fetch."""
+        """Copy a range of the version as a part; its ETag.
+
+        Raises as Content.fetch, and Transient if the upload was completed or aborted.
+        """
 
     def complete_upload(self, object_key: str, upload_id: str, etags: Mapping[int, str]) -> bool:
         """Join the parts into the object; False if an object stands already."""

@@ -15,6 +15,7 @@ from neve.domain.large import Range
 from neve.domain.manifest import Manifest, manifest_key, parse_manifest, render_manifest
 from neve.domain.tar import Rope
 from neve.domain.version import NULL_VERSION, ObjectVersion
+from neve.errors import Transient
 from neve.ports import StoredArchive
 
 if TYPE_CHECKING:
@@ -151,14 +152,19 @@ class S3ArchiveStore:
     def copy_part(self, object_key: str, upload_id: str, version: ObjectVersion, part: Range) -> str:
         """See neve.ports.ArchiveStore."""
         with reading(version):
-            answer = self.client.upload_part_copy(
-                Bucket=self.bucket,
-                Key=object_key,
-                UploadId=upload_id,
-                PartNumber=part.number,
-                CopySourceRange=f"bytes={part.first}-{part.last}",
-                **self._source(version),
-            )
+            try:
+                answer = self.client.upload_part_copy(
+                    Bucket=self.bucket,
+                    Key=object_key,
+                    UploadId=upload_id,
+                    PartNumber=part.number,
+                    CopySourceRange=f"bytes={part.first}-{part.last}",
+                    **self._source(version),
+                )
+            except ClientError as error:
+                if code(error) == "NoSuchUpload":  # a 404 that says nothing about the source
+                    raise Transient(f"the upload of {object_key} was completed or aborted by another") from error
+                raise
         return answer["CopyPartResult"]["ETag"]
 
     def complete_upload(self, object_key: str, upload_id: str, etags: Mapping[int, str]) -> bool:

@@ -15,8 +15,9 @@ from neve.domain.version import from_fields, to_fields
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
+DETAIL_CHARACTERS = 5_000
 EVIDENCE_CHARACTERS = 60_000
-"""An item holds 400 KB, and a character has up to 4 bytes."""
+"""An item holds 400 KB, and a character has up to 4 bytes. The detail may quote from the evidence."""
 
 
 def _to_parked(item: Mapping[str, Any]) -> Parked:
@@ -42,7 +43,7 @@ class DynamoParkingLot:
         row: dict[str, Any] = {
             "id": {"S": item.id},
             "reason": {"S": item.reason},
-            "detail": {"S": item.detail[:EVIDENCE_CHARACTERS]},
+            "detail": {"S": item.detail[:DETAIL_CHARACTERS]},
             "parked_at": {"S": item.parked_at.isoformat()},
             "bundle": {"S": item.bundle},
             "evidence": {"S": item.evidence[:EVIDENCE_CHARACTERS]},
