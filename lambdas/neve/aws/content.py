@@ -66,6 +66,8 @@ def reading(version: ObjectVersion) -> Iterator[None]:
                 raise SourceChanged(answer) from error
             case 403:
                 raise SourceDenied(answer) from error
+            case 400 if code(error).startswith("KMS."):  # its key is disabled, or gone
+                raise SourceDenied(answer) from error
             case 400:
                 raise SourceUnfit(answer) from error
             case _:

@@ -13,6 +13,8 @@ from neve.errors import Transient
 _PASSING = frozenset(
     {
         "ConditionalRequestConflict",
+        "ExpiredToken",
+        "ExpiredTokenException",
         "InternalError",
         "InternalFailure",
         "InternalServerError",
@@ -20,20 +22,26 @@ _PASSING = frozenset(
         "OperationAborted",
         "ProvisionedThroughputExceeded",
         "ProvisionedThroughputExceededException",
+        "RequestExpired",
         "RequestLimitExceeded",
         "RequestThrottled",
         "RequestThrottledException",
+        "RequestTimeTooSkewed",
         "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
         "Throttling",
         "ThrottlingError",
         "ThrottlingException",
+        "TokenRefreshRequired",
         "TooManyRequestsException",
         "TransactionConflict",
     }
 )
-"""Codes of S3, SQS and DynamoDB, and of the statements in a DynamoDB batch, that say: later."""
+"""Codes of S3, SQS and DynamoDB, and of the statements in a DynamoDB batch, that say: later.
+
+Credentials that have just expired and clocks that differ are among them: they say nothing about the object asked for.
+"""
 
 
 def code(error: ClientError) -> str:
