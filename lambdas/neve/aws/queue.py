@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 BATCH = 10
-MAX_VISIBILITY_S = 43_200
-"""SQS: ten entries to a batch, and a message is hidden for 12 hours at most."""
+MAX_VISIBILITY_S = 43_200 - 900
+"""SQS: ten entries to a batch, and a message is hidden for 12 hours at most, counted from its delivery: that may have
+been 15 minutes ago."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,383 @@
+"""The functions' handlers on moto: what they acknowledge, what is tried again, and what they leave behind."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+import collect
+import copy_large
+import sweep
+import write_archive
+from neve.aws import clients, invocation
+from neve.aws.invocation import BACKOFF_S, TRANSIENT_BACKOFF_S, backoff_s
+from neve.aws.ledger import LEDGER
+from neve.domain.bundle import write_request
+from neve.domain.manifest import parse_contents
+from neve.domain.parked import Reason
+from neve.domain.version import ObjectVersion
+from neve.errors import Busy, Transient
+from tests.bad_keys import BAD_KEYS
+from tests.moto_cloud import ARCHIVE, CONTENT, CONTEXT, MotoCloud, moto_cloud, s3_event
+
+TARGET = 10_000
+
+
+@pytest.fixture
+def cloud() -> Iterator[MotoCloud]:
+    with moto_cloud(target_bytes=TARGET) as made:
+        yield made
+
+
+def record(body: str, number: int = 1, delivery: int = 1) -> dict[str, Any]:
+    return {
+        "messageId": f"message-{number}",
+        "receiptHandle": f"receipt-{number}",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": str(delivery)},
+        "eventSource": "aws:sqs",
+        "awsRegion": "us-east-1",
+    }
+
+
+def invoke(handler: Any, *bodies: str, delivery: int = 1) -> list[str]:
+    """The message ids that the handler reports as failed."""
+    records = [record(body, number, delivery) for number, body in enumerate(bodies)]
+    return [entry["itemIdentifier"] for entry in handler({"Records": records}, CONTEXT)["batchItemFailures"]]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """(receipt, seconds) of each message whose visibility was shortened; moto knows these receipts not."""
+    asked: list[tuple[str, int]] = []
+
+    def note(_: Any, after_s: dict[str, int]) -> None:
+        asked.extend(after_s.items())
+
+    monkeypatch.setattr("neve.aws.queue.SqsQueue.show_again", note)
+    return asked
+
+
+def refuse(service: Any, operation: str, code: str, status: int) -> Any:
+    """Every such call fails from now on; what is returned ends it."""
+
+    def answer(**_: Any) -> None:
+        response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(response, operation)
+
+    events = service.meta.events
+    name = f"before-call.*.{operation}"
+    events.register_first(name, answer)
+    return lambda: events.unregister(name, answer)
+
+
+# The whole thread
+
+
+def test_every_bad_key_goes_through_the_whole_thread(cloud: MotoCloud) -> None:
+    bodies = {key: f"{number}".encode() * number for number, key in enumerate(BAD_KEYS)}
+    versions = [cloud.upload(key, body) for key, body in bodies.items()]
+    cloud.announce(*versions)
+    cloud.run()
+    assert {row.key for row in cloud.all_files()} == set(BAD_KEYS)
+    assert not list(cloud.parking_lot.all())
+    found = {}
+    for archive in cloud.archives.all():
+        clients.s3().restore_object(Bucket=ARCHIVE, Key=archive.object_key, RestoreRequest={"Days": 1})
+        tar = clients.s3().get_object(Bucket=ARCHIVE, Key=archive.object_key)["Body"].read()
+        with tarfile.open(fileobj=io.BytesIO(tar)) as reader:
+            contents = parse_contents(reader.extractfile("MANIFEST.json").read())  # type: ignore[union-attr]
+            manifest = cloud.store.manifest(archive.serial)
+            assert manifest is not None
+            assert contents == manifest.contents
+            members = [entry for entry in reader.getmembers() if entry.name != "MANIFEST.json"]
+            assert [entry.name for entry in members] == [member.name for member in contents.members]
+            for entry, member in zip(members, contents.members, strict=True):
+                body = reader.extractfile(entry).read()  # type: ignore[union-attr]
+                assert hashlib.sha256(body).hexdigest() == member.source.sha256
+                assert tar[member.offset_bytes :][: len(body)] == body
+                found[member.source.key] = body
+            with tempfile.TemporaryDirectory() as folder:
+                reader.extractall(folder, filter="data")
+                inside = [path for path in Path(folder).rglob("*") if path.is_file()]
+                assert len(inside) == len(members) + 1
+    assert found == bodies
+    rows = list(cloud.files.under())
+    assert [row.key for row in rows] == sorted(BAD_KEYS, key=lambda key: key.encode())
+    for key in BAD_KEYS:
+        assert [row.key for row in cloud.files.versions(key)] == [key]
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "folder/", "p" * 840, "p" * 841, "\u00e9", "none"], ids=ascii)
+def test_a_prefix_finds_the_keys_below_it_in_order(cloud: MotoCloud, prefix: str) -> None:
+    keys = ["a", "a\0", "a\0b", "ab", "folder", "folder/", "folder/x", "\u00e9a", "p" * 839, "p" * 840, "p" * 842]
+    versions = [cloud.upload(key, b"x") for key in keys]
+    cloud.announce(*versions)
+    cloud.run()
+    expected = sorted((key for key in keys if key.startswith(prefix)), key=lambda key: key.encode())
+    assert [row.key for row in cloud.files.under(prefix)] == expected
+
+
+def test_objects_of_all_sizes_around_the_target_and_tars_blocks_arrive(cloud: MotoCloud) -> None:
+    sizes = [0, 1, 511, 512, 513, TARGET - 1, TARGET, TARGET + 1]
+    versions = [cloud.upload(f"{size}", bytes(size)) for size in sizes]
+    cloud.announce(*versions)
+    cloud.run()
+    assert {row.key: row.size_bytes for row in cloud.all_files()} == {f"{size}": size for size in sizes}
+    assert [archive.kind for archive in cloud.archives.all()].count("object") == 1
+
+
+def test_overwritten_and_deleted_files_are_archived_or_parked_and_harm_nobody(cloud: MotoCloud) -> None:
+    first, second = cloud.upload("a", b"one"), cloud.upload("a", b"two")
+    deleted, hidden = cloud.upload("b", b"b"), cloud.upload("c", b"c")
+    clients.s3().delete_object(Bucket=CONTENT, Key="b", VersionId=deleted.version_id)
+    clients.s3().delete_object(Bucket=CONTENT, Key="c")
+    cloud.announce(second, deleted, hidden, first)
+    cloud.run()
+    assert {row.version_id for row in cloud.all_files()} == {each.version_id for each in (first, second, hidden)}
+    [(_, parked)] = cloud.parking_lot.all()
+    assert (parked.reason, parked.version) == (Reason.SOURCE_GONE, deleted)
+
+
+def test_null_versions_are_pinned_by_their_etag(cloud: MotoCloud) -> None:
+    clients.s3().put_bucket_versioning(Bucket=CONTENT, VersioningConfiguration={"Status": "Suspended"})
+
+    def put(body: bytes) -> ObjectVersion:
+        answer = clients.s3().put_object(Bucket=CONTENT, Key="a", Body=body)
+        etag = answer["ETag"].strip('"')
+        return replace(VERSION, version_id="null", etag=etag, size_bytes=len(body))
+
+    old, new = put(b"old"), put(b"new")
+    cloud.announce(old, new)
+    cloud.run()
+    assert [row.pin for row in cloud.all_files()] == [f"null-{new.etag}"]
+    [(_, parked)] = cloud.parking_lot.all()
+    assert (parked.reason, parked.version) == (Reason.SOURCE_CHANGED, old)
+
+
+# Messages
+
+
+VERSION = ObjectVersion(
+    key="a", version_id="v1", size_bytes=1, etag="e", sequencer="", event_at=datetime(2026, 9, 1, tzinfo=UTC)
+)
+NOT_EVENTS = [
+    "not JSON",
+    "[]",
+    "{}",
+    '{"Records": [{}]}',
+    "[" * 100_000,
+    s3_event(VERSION).replace('"size": 1', '"size": 1e999'),
+    s3_event(VERSION).replace('"eTag": "e"', '"eTag": "\\ud800"'),
+]
+
+
+def test_what_is_no_event_is_parked_and_acknowledged_and_its_neighbours_are_collected(
+    cloud: MotoCloud, shown: list[tuple[str, int]]
+) -> None:
+    version = cloud.upload("a", b"a")
+    other = s3_event(version, bucket="other")
+    assert invoke(collect.handler, *NOT_EVENTS, other, s3_event(version), '{"Event": "s3:TestEvent"}') == []
+    parked = [item for _, item in cloud.parking_lot.all()]
+    assert {item.reason for item in parked} == {Reason.EVENT_INVALID}
+    assert sorted(item.evidence[:50_000] for item in parked) == sorted(body[:50_000] for body in [*NOT_EVENTS, other])
+    cloud.run()
+    assert [row.key for row in cloud.all_files()] == ["a"]
+    assert not shown
+
+
+def test_a_batch_of_a_thousand_events_is_noted_with_a_handful_of_requests(cloud: MotoCloud) -> None:
+    version = cloud.upload("a", b"a")
+    bodies = [s3_event(replace(version, key=f"{number}", size_bytes=0)) for number in range(1_000)]
+    LEDGER.settle()
+    assert invoke(collect.handler, *bodies) == []
+    assert sum(bundle.count for bundle in cloud.bundles.unfinished()) == 1_000
+
+
+def test_the_same_event_a_hundred_times_in_any_order_is_one_file(cloud: MotoCloud) -> None:
+    versions = [cloud.upload("a", b"one"), cloud.upload("a", b"two"), cloud.upload("film", bytes(TARGET + 1))]
+    events = [s3_event(version) for version in reversed(versions)]
+    for _ in range(5):
+        assert invoke(collect.handler, *events * 20) == []
+    cloud.run()
+    assert len(cloud.all_files()) == 3
+    assert sum(archive.files for archive in cloud.archives.all()) == 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "seconds"),
+    [("PutItem", "ThrottlingException", TRANSIENT_BACKOFF_S), ("UpdateItem", "AccessDeniedException", BACKOFF_S)],
+)
+def test_no_event_is_acknowledged_before_it_is_noted(
+    cloud: MotoCloud, shown: list[tuple[str, int]], operation: str, code: str, seconds: int
+) -> None:
+    """PITFALLS: a message deleted from the queue before the work is done."""
+    versions = [cloud.upload("a", b"a"), cloud.upload("b", b"b")]
+    end = refuse(clients.dynamodb(), operation, code, 400)
+    try:
+        failed = invoke(collect.handler, *map(s3_event, versions), delivery=2)
+    finally:
+        end()
+    assert failed == ["message-0", "message-1"]
+    assert shown == [("receipt-0", 2 * seconds), ("receipt-1", 2 * seconds)]
+    assert invoke(collect.handler, *map(s3_event, versions)) == []
+    cloud.run()
+    assert len(cloud.all_files()) == 2
+
+
+def test_a_bundle_that_fails_comes_back_soon_and_its_neighbour_is_done(
+    cloud: MotoCloud, shown: list[tuple[str, int]]
+) -> None:
+    cloud.announce(cloud.upload("a", b"a"))
+    cloud.deliver("collect")
+    [bundle] = cloud.bundles.unfinished()
+    bodies = ["not a request", write_request(bundle.id), '{"bundle": 7}']
+    assert invoke(write_archive.handler, *bodies) == ["message-0", "message-2"]
+    assert shown == [("receipt-0", BACKOFF_S), ("receipt-2", BACKOFF_S)]
+    assert [row.key for row in cloud.all_files()] == ["a"]
+
+
+def test_when_s3_fails_the_bundle_is_tried_again_and_nothing_is_parked(
+    cloud: MotoCloud, shown: list[tuple[str, int]]
+) -> None:
+    cloud.announce(cloud.upload("a", b"a"), cloud.upload("b", b"b"))
+    cloud.deliver("collect")
+    [bundle] = cloud.bundles.unfinished()
+    end = refuse(clients.s3(), "GetObject", "SlowDown", 503)
+    try:
+        for delivery in (1, 5):
+            assert invoke(write_archive.handler, write_request(bundle.id), delivery=delivery) == ["message-0"]
+    finally:
+        end()
+    assert shown == [("receipt-0", TRANSIENT_BACKOFF_S), ("receipt-0", 5 * TRANSIENT_BACKOFF_S)]
+    assert not list(cloud.parking_lot.all())
+    cloud.run()
+    assert len(cloud.all_files()) == 2
+
+
+def test_a_message_that_meets_a_lease_comes_back_when_it_ends(cloud: MotoCloud, shown: list[tuple[str, int]]) -> None:
+    cloud.announce(cloud.upload("film", bytes(TARGET + 1)), cloud.upload("a", b"a"))
+    cloud.deliver("collect")
+    for bundle in cloud.bundles.unfinished():
+        now = write_archive.now()
+        cloud.bundles.claim(bundle.id, owner="another", now=now, until=now.replace(year=now.year + 1))
+        handler = copy_large.handler if bundle.kind == "object" else write_archive.handler
+        assert invoke(handler, write_request(bundle.id)) == ["message-0"]
+    assert all(seconds > 3_600 for _, seconds in shown)
+    assert len(shown) == 2
+
+
+def test_the_queue_shows_a_message_again_as_asked(cloud: MotoCloud) -> None:
+    queue = cloud.queue("bundles")
+    for number in range(12):
+        queue.send(f"{number}")
+    receipts = []
+    while answer := clients.sqs().receive_message(QueueUrl=queue.url, MaxNumberOfMessages=10).get("Messages"):
+        receipts += [message["ReceiptHandle"] for message in answer]
+    assert len(receipts) == 12
+    queue.show_again(dict.fromkeys(receipts, 0))
+    assert len(cloud.bodies("bundles")) == 10
+    queue.show_again(dict.fromkeys(receipts, 999_999))
+    assert cloud.bodies("bundles") == [], "as long as SQS allows: 12 hours, counted from the delivery"
+
+
+@pytest.mark.parametrize(
+    ("error", "deliveries", "seconds"),
+    [
+        (Transient("503"), 1, TRANSIENT_BACKOFF_S),
+        (Transient("503"), 4, 4 * TRANSIENT_BACKOFF_S),
+        (ValueError("bug"), 2, 2 * BACKOFF_S),
+        (Busy("leased", retry_after_s=77), 3, 77),
+    ],
+    ids=str,
+)
+def test_the_backoff_grows_with_each_delivery(error: Exception, deliveries: int, seconds: int) -> None:
+    assert backoff_s(error, deliveries) == seconds
+
+
+def test_the_sweep_finds_what_lost_its_message(cloud: MotoCloud) -> None:
+    cloud.announce(cloud.upload("film", bytes(TARGET + 1)), cloud.upload("a", b"a"))
+    cloud.deliver("collect")
+    for name in ("bundles", "large"):
+        clients.sqs().purge_queue(QueueUrl=cloud.urls[name])
+    assert invoke(sweep.handler, "{}") == []
+    assert not cloud.bodies("bundles"), "it is not overdue yet"
+    for bundle in cloud.bundles.unfinished():
+        clients.dynamodb().update_item(
+            TableName="archives",
+            Key={"pk": {"S": f"bundle#{bundle.id}"}, "sk": {"S": "bundle"}},
+            UpdateExpression="SET due_at = :past",
+            ExpressionAttributeValues={":past": {"N": "1"}},
+        )
+    assert invoke(sweep.handler, "{}") == []
+    cloud.run()
+    assert {row.key for row in cloud.all_files()} == {"film", "a"}
+
+
+# What an invocation leaves behind
+
+
+def test_nothing_is_left_in_the_temporary_folder_and_nothing_of_one_invocation_gets_into_the_next(
+    cloud: MotoCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PITFALLS: a warm Lambda appends to a left-over file and duplicates data."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for number in range(3):
+        cloud.announce(cloud.upload(f"{number}", b"x" * 100), cloud.upload(f"film-{number}", bytes(TARGET + 1)))
+        cloud.run()
+    assert list(tmp_path.iterdir()) == []
+    tars = [archive for archive in cloud.archives.all() if archive.kind == "tar"]
+    assert [archive.files for archive in tars] == [1, 1, 1]
+    assert len({archive.size_bytes for archive in tars}) == 1
+    assert len(cloud.all_files()) == 6
+
+
+class Log:
+    """What a function logs, instead of its log."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def info(self, message: str, **fields: Any) -> None:
+        self.lines.append((message, fields))
+
+    def asked(self) -> dict[str, Any]:
+        """The fields of the last line "requests"."""
+        return next(fields for message, fields in reversed(self.lines) if message == "requests")
+
+
+def test_each_invocation_logs_its_own_requests_and_units(cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    for module in (invocation, collect):
+        monkeypatch.setattr(module, "logger", lambda: log)
+    version = cloud.upload("a", b"a")
+    LEDGER.settle()
+    assert invoke(collect.handler, s3_event(version)) == []
+    collected = log.asked()
+    assert collected["requests"]["dynamodb:UpdateItem"] >= 1
+    assert "s3:GetObject" not in collected["requests"]
+    assert collected["write_units"] > 0
+    [bundle] = cloud.bundles.unfinished()
+    LEDGER.settle()
+    assert invoke(write_archive.handler, write_request(bundle.id)) == []
+    written = log.asked()["requests"]
+    assert (written["s3:GetObject"], written["s3:PutObject"]) == (1, 2)
+    assert "dynamodb:TransactWriteItems" not in written
+    assert sum(message == "archived" for message, _ in log.lines) == 1
+
+
+def test_settings_come_from_the_environment(cloud: MotoCloud) -> None:
+    assert collect.config().target_bytes == TARGET == int(os.environ["NEVE_TARGET_BYTES"])
+    assert sweep.config().sweep_queue_url == cloud.urls["sweep"]
