@@ -66,9 +66,10 @@ def secure_transport() -> None:
 
 
 def whole_batches() -> None:
-    """Hand a function up to BatchSize messages at once, within the payload that Lambda takes."""
-    from ministack.services import sqs  # noqa: PLC0415
+    """Gather for the batching window, then hand over up to BatchSize messages, within the payload that Lambda takes."""
+    from ministack.services import lambda_svc, sqs  # noqa: PLC0415
 
+    mappings = existing(lambda_svc, "_iter_all_esms", ())
     existing(sqs, "_receive_messages_for_esm", ("queue_url", "max_number"))
     queue_of = existing(sqs, "_get_q", ("url", "action"))
     expire = existing(sqs, "_expire_retained", ("q",))
@@ -76,18 +77,36 @@ def whole_batches() -> None:
     collect = existing(sqs, "_collect_msgs", ("q", "max_n", "vis_timeout"))
     lock = sqs._queues_lock
 
+    def window_s(queue_arn: str) -> float:
+        windows = (
+            mapping.get("MaximumBatchingWindowInSeconds", 0)
+            for _, _, mapping in mappings()
+            if mapping.get("EventSourceArn") == queue_arn
+        )
+        return float(max(windows, default=0))
+
     def receive(queue_url: str, max_number: int) -> list[dict[str, Any]]:
         with lock:
             queue = queue_of(queue_url)
             expire(queue)
             redrive(queue)
-            count = payload_count(queue["messages"], at_most=max(1, int(max_number or 1)), now=time.time())
+            at_most, now = max(1, int(max_number or 1)), time.time()
+            window = window_s(queue["attributes"].get("QueueArn", ""))
+            if is_gathering(queue["messages"], at_most=at_most, window_s=window, now=now):
+                return []
+            count = payload_count(queue["messages"], at_most=at_most, now=now)
             received: list[dict[str, Any]] = collect(
                 queue, count, int(queue["attributes"].get("VisibilityTimeout", 30))
             )
             return received
 
     sqs._receive_messages_for_esm = receive
+
+
+def is_gathering(messages: list[dict[str, Any]], *, at_most: int, window_s: float, now: float) -> bool:
+    """Whether a mapping waits for more: fewer than `at_most` are visible, and the first not for `window_s` yet."""
+    visible = [message.get("visible_at", 0) for message in messages if message.get("visible_at", 0) <= now]
+    return 0 < len(visible) < at_most and now - min(visible) < window_s
 
 
 def payload_count(messages: list[dict[str, Any]], *, at_most: int, now: float) -> int:
@@ -172,8 +191,9 @@ BRIDGES = (
     ),
     Bridge(
         name="whole batches",
-        why="ministack hands at most 10 messages to a function, whatever BatchSize says; AWS hands up to 10,000. "
-        "Collect's bundles and its cost per file depend on large batches.",
+        why="ministack hands at most 10 messages to a function, whatever BatchSize says, and at once; AWS hands over "
+        "up to 10,000 and gathers them for MaximumBatchingWindowInSeconds. Collect's cost per file depends on "
+        "large batches. Without the window 2,000 uploads made 520 invocations instead of 16, ten cold starts at once.",
         build=whole_batches,
     ),
     Bridge(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from neve_local import bridges
 from neve_local.app import UNEVALUATED, PutWithoutCondition, without_statement
-from neve_local.bridges import BRIDGES, ENVELOPE_BYTES, LARGEST_PAYLOAD_BYTES, BridgeBroken, payload_count
+from neve_local.bridges import BRIDGES, ENVELOPE_BYTES, LARGEST_PAYLOAD_BYTES, BridgeBroken, is_gathering, payload_count
 
 
 def message(body_bytes: int, visible_at: float = 0) -> dict[str, Any]:
@@ -43,6 +43,15 @@ def test_every_bridge_says_why() -> None:
 def test_a_batch_is_as_large_as_asked_for_if_there_is_enough() -> None:
     assert payload_count([message(100)] * 250, at_most=200, now=1) == 200
     assert payload_count([message(100)] * 250, at_most=1000, now=1) == 250
+
+
+def test_a_batch_is_gathered_until_it_is_full_or_its_first_message_has_waited_for_the_window() -> None:
+    waiting = [message(1, visible_at=10.0), message(1, visible_at=10.8), message(1, visible_at=99)]
+    assert is_gathering(waiting, at_most=100, window_s=1, now=10.9)
+    assert not is_gathering(waiting, at_most=100, window_s=1, now=11)
+    assert not is_gathering(waiting, at_most=2, window_s=1, now=10.9)
+    assert not is_gathering(waiting, at_most=100, window_s=0, now=10.9)
+    assert not is_gathering([], at_most=100, window_s=1, now=10.9)
 
 
 def test_a_batch_skips_what_is_not_visible_yet() -> None:
