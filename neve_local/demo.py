@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 REPORT = PROJECT / ".neve" / "demo.json"
 UPLOAD_THREADS = 8
 POLL_S = 0.5
-PLAIN_WIDTH = 140
 STALL_S = 150
 """Beyond a bundle's age: the demo gives up when nothing has moved for so long. Failed deliveries come again sooner."""
 
@@ -338,7 +337,6 @@ def run(options: argparse.Namespace, view: View) -> int:
     write(finished, options.report)
     show(finished, view.console)
     view.problems(finished.outcome.problems)
-    view.console.print()
     view.console.print(Text(f"All figures as JSON: {options.report}", style="dim"))
     if ran_before or options.keep:
         view.console.print(_how_to_go_on(finished, options))
@@ -393,7 +391,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status is not 0 unless every file came back."""
     options = arguments(sys.argv[1:] if words is None else words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    view = View(Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+    view = View(Console(highlight=False, soft_wrap=True))
     try:
         return run(options, view)
     except KeyboardInterrupt:

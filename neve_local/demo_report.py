@@ -274,7 +274,6 @@ def show(run: Run, console: Console) -> None:
             }
         )
     )
-    console.print()
     console.print(
         Text(f"A million such files at list prices of {US_EAST_1.region}, {US_EAST_1.checked}", style="bold"),
         "[dim](from the event to archived; storage apart)[/dim]",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 PLAIN_EVERY_S = 3
@@ -110,11 +109,11 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:,.1f} TB"
 
 
-def rows(lines: Mapping[str, str]) -> Table:
+def rows(lines: Mapping[str, str]) -> Text:
     """Names and what is to be said of them, aligned."""
-    table = Table.grid(padding=(0, 3))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    width = max(map(len, lines))
+    shown = Text()
     for name, text in lines.items():
-        table.add_row(f"  {name}", Text(text))
-    return table
+        shown.append(f"  {name:<{width}}   ", style="dim")
+        shown.append(f"{text}\n")
+    return shown
