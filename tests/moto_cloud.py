@@ -289,18 +289,17 @@ def _clients() -> tuple[S3Client, DynamoDBClient, SQSClient]:
 def _forget() -> None:
     """Drop every setting and count that an earlier test has made."""
     LEDGER.settle()
-    for made in (invocation.logger, invocation.metrics):
-        made.cache_clear()
-    for function in (collect.config, collect.collector, write_archive.config, write_archive.writer):
-        function.cache_clear()
-    for function in (copy_large.config, copy_large.copier, sweep.config, sweep.sweeper):
+    made: list[Any] = [invocation.logger, invocation.metrics]
+    made += [collect.config, collect.collector, write_archive.config, write_archive.writer]
+    made += [copy_large.config, copy_large.copier, sweep.config, sweep.sweeper]
+    for function in made:
         function.cache_clear()
 
 
 def _make_table(name: str, partition: tuple[str, str], sort: tuple[str, str] | None, **extra: Any) -> None:
     keys = [partition, *([sort] if sort else [])]
     attributes = [{"AttributeName": n, "AttributeType": t} for n, t in keys] + extra.pop("attributes", [])
-    roles = ("HASH", "RANGE")
+    roles: tuple[Any, Any] = ("HASH", "RANGE")
     clients.dynamodb().create_table(
         TableName=name,
         KeySchema=[{"AttributeName": n, "KeyType": role} for (n, _), role in zip(keys, roles, strict=False)],

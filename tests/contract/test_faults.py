@@ -230,7 +230,7 @@ def test_null_versions_are_pinned_by_their_etag_and_others_by_their_id(answers: 
 def test_what_a_restore_needs_is_kept_and_tags_are_asked_for_only_where_there_are_some(
     answers: Stubber, content: S3Content
 ) -> None:
-    stated = {
+    stated: dict[str, Any] = {
         "ContentType": "image/png",
         "ContentEncoding": "gzip",
         "ContentLanguage": "de",
@@ -334,7 +334,7 @@ WRITTEN = {"TableName": "files"}
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waits: list[float] = []
-    monkeypatch.setattr(files_table.time, "sleep", waits.append)
+    monkeypatch.setattr("neve.aws.files_table.time.sleep", waits.append)
     return waits
 
 

@@ -270,7 +270,7 @@ def test_a_message_that_meets_a_lease_comes_back_when_it_ends(cloud: MotoCloud, 
     cloud.announce(cloud.upload("film", bytes(TARGET + 1)), cloud.upload("a", b"a"))
     cloud.deliver("collect")
     for bundle in cloud.bundles.unfinished():
-        now = write_archive.now()
+        now = datetime.now(UTC)
         cloud.bundles.claim(bundle.id, owner="another", now=now, until=now.replace(year=now.year + 1))
         handler = copy_large.handler if bundle.kind == "object" else write_archive.handler
         assert invoke(handler, write_request(bundle.id)) == ["message-0"]
