@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes import SQSEvent
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws import clients
@@ -20,7 +22,7 @@ from neve.domain.bundle import Limits
 from neve.domain.events import parse
 from neve.domain.parked import Parked, Reason
 from neve.domain.version import ObjectVersion
-from neve.errors import EventInvalid
+from neve.errors import EventInvalid, Transient
 from neve.flows.collect import Collector
 
 
@@ -48,24 +50,35 @@ def handler(event: dict[str, Any], _: LambdaContext) -> dict[str, Any]:
     """Note what the batch announces; what is no event of the content bucket is parked, and holds back nothing."""
     records = list(SQSEvent(event).records)
     with reported():
-        try:
-            versions = [version for record in records for version in _understood(record.body)]
-            collected = collector().collect(versions, now())
-        except Exception as error:  # noqa: BLE001  # logged; every message comes back, and nothing was acknowledged
-            logger().exception("failed", messages=len(records))
-            retry(SqsQueue(clients.sqs(), config().collect_queue_url), records, error)
-            return {"batchItemFailures": [{"itemIdentifier": record.message_id} for record in records]}
-        if collected.versions:
-            logger().info(
-                "collected",
-                messages=len(records),
-                versions=collected.versions,
-                size_bytes=collected.size_bytes,
-                large=collected.large,
-                full=collected.full,
-            )
-        count("collected", collected.versions)
-    return {"batchItemFailures": []}
+        failed = _collect(records)
+    return {"batchItemFailures": [{"itemIdentifier": record.message_id} for record in failed]}
+
+
+def _collect(records: Sequence[SQSRecord]) -> list[SQSRecord]:
+    """Collect what the messages announce, all in one go; those that have to come back are returned.
+
+    Where time heals nothing, each message is tried by itself, so that one that cannot be collected fails alone.
+    """
+    try:
+        versions = [version for record in records for version in _understood(record.body)]
+        collected = collector().collect(versions, now())
+    except Exception as error:  # noqa: BLE001  # logged; the messages come back, and none was acknowledged
+        logger().exception("failed", messages=len(records))
+        if len(records) > 1 and not isinstance(error, Transient):
+            return [failed for record in records for failed in _collect([record])]
+        retry(SqsQueue(clients.sqs(), config().collect_queue_url), records, error)
+        return list(records)
+    if collected.versions:
+        logger().info(
+            "collected",
+            messages=len(records),
+            versions=collected.versions,
+            size_bytes=collected.size_bytes,
+            large=collected.large,
+            full=collected.full,
+        )
+    count("collected", collected.versions)
+    return []
 
 
 def _understood(body: str) -> tuple[ObjectVersion, ...]:

@@ -37,10 +37,13 @@ def copier() -> LargeCopier:
     files = DynamoFiles(clients.dynamodb(), settings.files_table)
     return LargeCopier(
         content=S3Content(clients.s3(), settings.content_bucket),
-        store=S3ArchiveStore(clients.s3(), settings.archive_bucket, settings.content_bucket, settings.storage_class),
+        store=S3ArchiveStore(
+            clients.s3(clients.PATIENT), settings.archive_bucket, settings.content_bucket, settings.storage_class
+        ),
         bundles=bundles,
         files=files,
         parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),
+        collect_queue=SqsQueue(clients.sqs(), settings.collect_queue_url),
         large_queue=SqsQueue(clients.sqs(), settings.large_queue_url),
         committer=Committer(
             bundles=bundles,
@@ -56,6 +59,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Copy the objects that the messages ask for."""
 
     def copy(record: SQSRecord) -> None:
-        report_written(copier().copy(requested_bundle(record.body), owner=record.message_id, until=deadline(context)))
+        bundle_id = requested_bundle(record.body)
+        report_written(copier().copy(bundle_id, owner=context.aws_request_id, until=deadline(context)))
 
     return each_message(event, context, SqsQueue(clients.sqs(), config().large_queue_url), copy)

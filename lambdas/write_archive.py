@@ -14,7 +14,7 @@ from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.content import S3Content
 from neve.aws.files_table import DynamoFiles
-from neve.aws.invocation import deadline, deliveries, each_message, now, report_written
+from neve.aws.invocation import deadline, each_message, now, report_written
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.config import WriteArchiveConfig, read
@@ -60,8 +60,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         report_written(
             writer().write(
                 requested_bundle(record.body),
-                owner=record.message_id,
-                attempt=deliveries(record),
+                owner=context.aws_request_id,
                 until=deadline(context),
             )
         )

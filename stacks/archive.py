@@ -20,6 +20,10 @@ SWEEP_EVERY = cdk.Duration.minutes(15)
 
 _ARCHIVES_ARE_NUMBERED = "An archive gets its number when it is written: the folder is as narrow as a policy can be."
 
+# What WriteArchive cannot read for now it sends to Collect again, for a day at most. Lambda takes that for a runaway
+# loop and stops it after 16 rounds unless it is told otherwise.
+_COLLECTED_AGAIN = lambda_.RecursiveLoop.ALLOW
+
 _READ_ROWS = ("dynamodb:GetItem", "dynamodb:Query")
 _CHANGE_ROWS = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 
@@ -83,6 +87,7 @@ class ArchiveStack(cdk.Stack):
             platform=settings.lambda_platform,
             timeout_s=settings.collect_timeout_s,
             memory_mib=512,
+            recursive_loop=_COLLECTED_AGAIN,
         )
         allow(made, ["dynamodb:GetItem", *_CHANGE_ROWS], storage.archives_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
@@ -118,6 +123,7 @@ class ArchiveStack(cdk.Stack):
             timeout_s=settings.write_timeout_s,
             # Lambda gives processor time with memory; 1,769 MB is one whole processor.
             memory_mib=1769,
+            recursive_loop=_COLLECTED_AGAIN,
         )
         self._allow_archiving(made)
         _allow_sending(made, self.bundles.queue, storage.collect.queue)
@@ -137,6 +143,7 @@ class ArchiveStack(cdk.Stack):
                 files_table=storage.files_table.table_name,
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                collect_queue_url=storage.collect.queue.queue_url,
                 large_queue_url=self.large.queue.queue_url,
                 storage_class=settings.storage_class,
             ),
@@ -155,7 +162,7 @@ class ArchiveStack(cdk.Stack):
             ["archives/*"],
             reason=_ARCHIVES_ARE_NUMBERED,
         )
-        _allow_sending(made, self.large.queue)
+        _allow_sending(made, self.large.queue, storage.collect.queue)
         consume(made, self.large.queue, batch_size=1, max_concurrency=10)
         return made
 

@@ -89,7 +89,7 @@ class OperationsStack(cdk.Stack):
                 period=cdk.Duration.minutes(1), statistic="Maximum"
             ),
             threshold=1,
-            description=f"Messages of the {name.lower()} queue failed five times and wait in its dead-letter queue, "
+            description=f"Messages of the {name.lower()} queue failed ten times and wait in its dead-letter queue, "
             "until 14 days after they were sent. Read the function's log for the cause, remedy it, then redrive the "
             "dead-letter queue to its source.",
         )

@@ -8,8 +8,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-# AWS asks for at least 5 of a Lambda's queue: throttled deliveries count as receives too.
-MAX_RECEIVE_COUNT = 5
+# AWS asks for at least 5 of a Lambda's queue: throttled deliveries count as receives too. The functions space their
+# deliveries (neve/aws/invocation.py) so that ten outlast an outage of over an hour; what time does not heal is in the
+# dead-letter queue within half an hour.
+MAX_RECEIVE_COUNT = 10
 
 # A message keeps the time it was first sent when it moves to the dead-letter queue. With 10 days before and
 # 14 days (the longest there is) in all, whoever is alarmed has at least 4 days to look.

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from neve.domain.bundle import Bundle, BundleState, Limits, requested_bundle
@@ -83,21 +82,27 @@ class MemoryBundles:
             return row
         if row.lease_owner not in ("", owner) and row.leased_until is not None and row.leased_until >= now:
             return row
-        return self._store(replace(row, state=BundleState.SEALED, lease_owner=owner, leased_until=until))
+        leased = replace(row, state=BundleState.SEALED, lease_owner=owner, leased_until=until, tries=row.tries + 1)
+        return self._store(leased)
 
     def release(self, bundle_id: str, *, owner: str) -> None:
         row = self.rows.get(bundle_id)
         if row is not None and row.lease_owner == owner:
             self._store(replace(row, lease_owner="", leased_until=None))
 
-    def assign_serial(self, bundle_id: str) -> int:
+    def assign_serial(self, bundle_id: str, *, source: str = "") -> int:
         self.drawn += 1
         row = self.rows[bundle_id]
         if row.serial:
             return row.serial
         if row.state is not BundleState.SEALED:
             raise Transient("finished by another")
-        return self._store(replace(row, serial=self.drawn)).serial
+        return self._store(replace(row, serial=self.drawn, source=source)).serial
+
+    def drop_serial(self, bundle_id: str, serial: int) -> None:
+        row = self.rows[bundle_id]
+        if row.serial == serial and row.state is BundleState.SEALED:
+            self._store(replace(row, serial=0, source="", upload_id=""))
 
     def record_upload(self, bundle_id: str, *, previous: str, upload_id: str) -> str:
         row = self.rows[bundle_id]
@@ -107,7 +112,8 @@ class MemoryBundles:
 
     def void(self, bundle: Bundle, now: datetime) -> bool:
         row = self.rows.get(bundle.id)
-        if row is None or row.state is not bundle.state or row.count != bundle.count:
+        seen = (bundle.state, bundle.count, bundle.serial)
+        if row is None or (row.state, row.count, row.serial) != seen:
             return False
         self._store(replace(row, state=BundleState.VOID))
         return True
@@ -119,8 +125,8 @@ class MemoryBundles:
         self._store(replace(row, state=BundleState.ARCHIVED))
         return True
 
-    def overdue(self, now: datetime) -> list[Bundle]:
-        return [row for row in self.rows.values() if not row.finished and row.due_at < now]
+    def overdue(self, now: datetime) -> Iterator[Bundle]:
+        return iter([row for row in self.rows.values() if not row.finished and row.due_at < now])
 
     def _store(self, row: Bundle) -> Bundle:
         self.rows[row.id] = row
@@ -388,6 +394,7 @@ class MemoryCloud:
             bundles=self.bundles,
             files=self.files,
             parking_lot=self.parking_lot,
+            collect_queue=self.collect_queue,
             large_queue=self.large_queue,
             committer=self.committer,
             bucket=CONTENT,
@@ -399,10 +406,8 @@ class MemoryCloud:
     def collect(self, versions: Sequence[ObjectVersion]) -> Collected:
         return self.collector.collect(versions, self.now)
 
-    def write(self, bundle_id: str, *, owner: str = "", attempt: int = 1, lease_s: int = 300) -> Written:
-        return self.writer.write(
-            bundle_id, owner=owner or self.owner(), attempt=attempt, until=self.now + timedelta(seconds=lease_s)
-        )
+    def write(self, bundle_id: str, *, owner: str = "", lease_s: int = 300) -> Written:
+        return self.writer.write(bundle_id, owner=owner or self.owner(), until=self.now + timedelta(seconds=lease_s))
 
     def copy(self, bundle_id: str, *, owner: str = "", lease_s: int = 300) -> Written:
         return self.copier.copy(bundle_id, owner=owner or self.owner(), until=self.now + timedelta(seconds=lease_s))
@@ -412,7 +417,7 @@ class MemoryCloud:
 
     def drain(self) -> None:
         """Deliver what waits until the queues and the sweep have nothing left; every lease has ended before."""
-        for attempt in range(1, 20):
+        for _ in range(19):
             self.now += timedelta(days=1)
             Sweeper(bundles=self.bundles, bundles_queue=self.bundles_queue, large_queue=self.large_queue).sweep(
                 self.now
@@ -422,7 +427,7 @@ class MemoryCloud:
                 waiting += 1
                 self.collect(parse(body, CONTENT).versions)
             for queue, handle in (
-                (self.bundles_queue, partial(self.write, attempt=attempt)),
+                (self.bundles_queue, self.write),
                 (self.large_queue, self.copy),
             ):
                 for body in queue.take():

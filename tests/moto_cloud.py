@@ -315,7 +315,7 @@ def _shared_clients() -> Iterator[None]:
         os.environ.pop(name, None)
     s3, dynamodb, sqs = _clients()
     with (
-        patch.object(clients, "s3", lambda: s3),
+        patch.object(clients, "s3", lambda *_: s3),
         patch.object(clients, "dynamodb", lambda: dynamodb),
         patch.object(clients, "sqs", lambda: sqs),
     ):
@@ -372,7 +372,13 @@ def moto_cloud(*, target_bytes: int = 10_000, max_members: int = 100) -> Iterato
                 storage_class="GLACIER",
                 fetch_threads=4,
             ),
-            CopyLargeConfig(**tables, **buckets, large_queue_url=urls["large"], storage_class="GLACIER"),
+            CopyLargeConfig(
+                **tables,
+                **buckets,
+                collect_queue_url=urls["collect"],
+                large_queue_url=urls["large"],
+                storage_class="GLACIER",
+            ),
             SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),
         ):
             os.environ |= environment(config)

@@ -52,6 +52,7 @@ class CopyLargeConfig:
     files_table: str
     archives_table: str
     parked_table: str
+    collect_queue_url: str
     large_queue_url: str
     storage_class: str
 

@@ -7,7 +7,7 @@ conditional and says whether it took effect, so that any of them can be repeated
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -68,7 +68,7 @@ class Bundles(Protocol):
         """
 
     def claim(self, bundle_id: str, *, owner: str, now: datetime, until: datetime) -> Bundle | None:
-        """Seal the bundle if it is open, and lease it to `owner`, unless another's lease is still running.
+        """Seal the bundle if it is open, lease it to `owner` and count the try, unless another's lease is running.
 
         The bundle as it stands afterwards: sealed with `owner` as its lease_owner if the claim took effect; finished,
         or leased to another, if not. None if there is no such bundle.
@@ -77,20 +77,26 @@ class Bundles(Protocol):
     def release(self, bundle_id: str, *, owner: str) -> None:
         """End `owner`'s lease, if it holds one."""
 
-    def assign_serial(self, bundle_id: str) -> int:
-        """Draw the archive's serial number and record it on the sealed bundle; another's, if that one was first."""
+    def assign_serial(self, bundle_id: str, *, source: str = "") -> int:
+        """Draw the archive's serial number and record it on the sealed bundle, with `source` beside it.
+
+        If another was first, its number counts. Raises Transient if the bundle is not sealed any more.
+        """
+
+    def drop_serial(self, bundle_id: str, serial: int) -> None:
+        """Take `serial` off the sealed bundle again, if it has it: it turned out to be another archive's."""
 
     def record_upload(self, bundle_id: str, *, previous: str, upload_id: str) -> str:
         """Record a multipart upload on the bundle if `previous` is recorded there; the one that counts is returned."""
 
     def void(self, bundle: Bundle, now: datetime) -> bool:
-        """Make the bundle void if state and count are still those of `bundle`."""
+        """Make the bundle void if state, count and serial are still those of `bundle`."""
 
     def finish(self, bundle_id: str, now: datetime) -> bool:
         """sealed -> archived."""
 
-    def overdue(self, now: datetime) -> list[Bundle]:
-        """The open and sealed bundles whose due_at has passed. Eventually consistent."""
+    def overdue(self, now: datetime) -> Iterator[Bundle]:
+        """The open and sealed bundles whose due_at has passed, read as they are asked for. Eventually consistent."""
 
 
 class Archives(Protocol):

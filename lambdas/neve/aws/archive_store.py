@@ -109,7 +109,7 @@ class S3ArchiveStore:
 
     def copy(self, object_key: str, version: ObjectVersion, algorithm: str) -> bool:
         """See neve.ports.ArchiveStore."""
-        with reading(version):
+        with reading(version, read_before=True):
             try:
                 self.client.copy_object(
                     Bucket=self.bucket,
@@ -151,7 +151,7 @@ class S3ArchiveStore:
 
     def copy_part(self, object_key: str, upload_id: str, version: ObjectVersion, part: Range) -> str:
         """See neve.ports.ArchiveStore."""
-        with reading(version):
+        with reading(version, read_before=True):
             try:
                 answer = self.client.upload_part_copy(
                     Bucket=self.bucket,

@@ -92,6 +92,8 @@ def _to_bundle(item: Mapping[str, Any]) -> Bundle:
         upload_id=item["upload_id"]["S"] if "upload_id" in item else "",
         lease_owner=item["lease_owner"]["S"] if "lease_owner" in item else "",
         leased_until=_moment(item["leased_until"]) if "leased_until" in item else None,
+        tries=int(item["tries"]["N"]) if "tries" in item else 0,
+        source=item["source"]["S"] if "source" in item else "",
     )
 
 
@@ -217,7 +219,7 @@ class DynamoBundles:
                 answer = self.client.update_item(
                     TableName=self.table,
                     Key=_bundle_key(bundle_id),
-                    UpdateExpression="SET #state = :sealed, lease_owner = :owner, leased_until = :until",
+                    UpdateExpression="SET #state = :sealed, lease_owner = :owner, leased_until = :until ADD tries :one",
                     ConditionExpression=(
                         "#state IN (:open, :sealed) AND "
                         "(attribute_not_exists(lease_owner) OR lease_owner = :owner OR leased_until < :now)"
@@ -229,6 +231,7 @@ class DynamoBundles:
                         ":owner": {"S": owner},
                         ":now": _seconds(now),
                         ":until": _seconds(until + timedelta(seconds=1)),
+                        ":one": {"N": "1"},
                     },
                     ReturnValues="ALL_NEW",
                     ReturnConsumedCapacity="TOTAL",
@@ -246,7 +249,7 @@ class DynamoBundles:
             {":owner": {"S": owner}},
         )
 
-    def assign_serial(self, bundle_id: str) -> int:
+    def assign_serial(self, bundle_id: str, *, source: str = "") -> int:
         """See neve.ports.Bundles."""
         with transient():
             answer = self.client.update_item(
@@ -260,9 +263,10 @@ class DynamoBundles:
         serial = int(answer["Attributes"]["drawn"]["N"])
         recorded = self._update(
             _bundle_key(bundle_id),
-            "SET serial = :serial",
+            "SET serial = :serial" + (", #source = :source" if source else ""),
             "attribute_not_exists(serial) AND #state = :sealed",
-            {":serial": {"N": str(serial)}, ":sealed": {"S": BundleState.SEALED}},
+            {":serial": {"N": str(serial)}, ":sealed": {"S": BundleState.SEALED}}
+            | ({":source": {"S": source}} if source else {}),
         )
         if recorded:
             return serial
@@ -270,6 +274,15 @@ class DynamoBundles:
         if bundle is None or not bundle.serial:
             raise Transient(f"bundle {bundle_id} was finished by another while its serial was drawn")
         return bundle.serial
+
+    def drop_serial(self, bundle_id: str, serial: int) -> None:
+        """See neve.ports.Bundles."""
+        self._update(
+            _bundle_key(bundle_id),
+            "REMOVE serial, #source, upload_id",
+            "serial = :serial AND #state = :sealed",
+            {":serial": {"N": str(serial)}, ":sealed": {"S": BundleState.SEALED}},
+        )
 
     def record_upload(self, bundle_id: str, *, previous: str, upload_id: str) -> str:
         """See neve.ports.Bundles."""
@@ -289,8 +302,10 @@ class DynamoBundles:
         return self._update(
             _bundle_key(bundle.id),
             "SET #state = :void, expires_at = :expires REMOVE unfinished",
-            "#state = :state AND members = :count",
-            {
+            "#state = :state AND members = :count AND "
+            + ("serial = :serial" if bundle.serial else "attribute_not_exists(serial)"),
+            ({":serial": {"N": str(bundle.serial)}} if bundle.serial else {})
+            | {
                 ":void": {"S": BundleState.VOID},
                 ":expires": _seconds(now + KEEP),
                 ":state": {"S": bundle.state},
@@ -311,22 +326,15 @@ class DynamoBundles:
             },
         )
 
-    def overdue(self, now: datetime) -> list[Bundle]:
+    def overdue(self, now: datetime) -> Iterator[Bundle]:
         """See neve.ports.Bundles."""
-        ids = [
-            item["pk"]["S"].removeprefix("bundle#")
-            for item in self._unfinished("AND due_at < :now", {":now": _seconds(now)})
-        ]
-        found = (self.get(bundle_id) for bundle_id in ids)
-        return [bundle for bundle in found if bundle and not bundle.finished]
+        return self._unfinished("AND due_at < :now", {":now": _seconds(now)})
 
     def unfinished(self) -> list[Bundle]:
         """All open and sealed bundles: what waits. Eventually consistent."""
-        ids = [item["pk"]["S"].removeprefix("bundle#") for item in self._unfinished("", {})]
-        found = (self.get(bundle_id) for bundle_id in ids)
-        return [bundle for bundle in found if bundle and not bundle.finished]
+        return list(self._unfinished("", {}))
 
-    def _unfinished(self, condition: str, values: Item) -> Iterator[Mapping[str, Any]]:
+    def _unfinished(self, condition: str, values: Item) -> Iterator[Bundle]:
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
             IndexName=INDEX,
@@ -336,7 +344,10 @@ class DynamoBundles:
         )
         with transient():
             for page in pages:
-                yield from page["Items"]
+                for item in page["Items"]:
+                    bundle = self.get(item["pk"]["S"].removeprefix("bundle#"))
+                    if bundle and not bundle.finished:
+                        yield bundle
 
     def _get(self, key: Item) -> Mapping[str, Any] | None:
         with transient():
@@ -347,7 +358,7 @@ class DynamoBundles:
 
     def _update(self, key: Item, change: str, condition: str, values: Item) -> bool:
         """One conditional update; False if the condition did not hold."""
-        names = {"#state": "state"} if "#state" in change + condition else {}
+        names = {name: name[1:] for name in ("#state", "#source") if name in change + condition}  # reserved words
         with transient():
             try:
                 self.client.update_item(

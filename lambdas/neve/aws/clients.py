@@ -24,10 +24,14 @@ CONFIG = Config(
 )
 
 
+PATIENT = CONFIG.merge(Config(read_timeout=600, retries={"mode": "standard", "total_max_attempts": 2}))
+"""For copies of gigabytes, whose answer comes when S3 has made them."""
+
+
 @cache
-def s3() -> S3Client:
+def s3(config: Config = CONFIG) -> S3Client:
     """The S3 client."""
-    client = boto3.client("s3", config=CONFIG)
+    client = boto3.client("s3", config=config)
     LEDGER.watch(client)
     return client
 

@@ -51,14 +51,20 @@ _TEXTS = {
 
 
 @contextmanager
-def reading(version: ObjectVersion) -> Iterator[None]:
-    """Turn what S3 answers about a source version into neve's errors."""
+def reading(version: ObjectVersion, *, read_before: bool = False) -> Iterator[None]:
+    """Turn what S3 answers about a source version into neve's errors.
+
+    A bucket that does not exist is no fault of the version. Nor is a copy that S3 refuses or finds malformed, if the
+    version could be `read_before`: then the destination is the reason. Such errors come out as they are.
+    """
     where = f"{version.key!r} version {version.version_id}"
     try:
         with transient():
             yield
     except ClientError as error:
         answer = f"{where}: {status(error)} {code(error)}"
+        if code(error) == "NoSuchBucket" or (read_before and status(error) in (400, 403)):
+            raise
         match status(error):
             case 404 | 405:  # 405: the version is a delete marker
                 raise SourceGone(answer) from error

@@ -19,10 +19,14 @@ from neve.aws.queue import SqsQueue
 from neve.domain.outcome import Written
 from neve.errors import Busy, Transient
 
-TRANSIENT_BACKOFF_S = 10
+TRANSIENT_BACKOFF_S = (10, 60, 300, 900)
+"""After the first delivery, the second ... Ten deliveries (stacks/queues.py) outlast an outage of over an hour."""
+
 BACKOFF_S = 30
-"""Per delivery. Without this a message that failed stays hidden for its whole visibility timeout, six times the
-function's; with it, five deliveries take minutes, and what nobody can mend is soon in the DLQ, whose alarm rings."""
+"""Per delivery, where time heals nothing: within half an hour the message is in the DLQ, whose alarm rings.
+
+Without any of these a message that failed stays hidden for its whole visibility timeout, six times the function's.
+"""
 
 
 @cache
@@ -68,7 +72,9 @@ def backoff_s(error: Exception, deliveries: int) -> int:
     """After how many seconds a message that failed with `error` is worth another try."""
     if isinstance(error, Busy):
         return error.retry_after_s
-    return deliveries * (TRANSIENT_BACKOFF_S if isinstance(error, Transient) else BACKOFF_S)
+    if isinstance(error, Transient):
+        return TRANSIENT_BACKOFF_S[min(deliveries, len(TRANSIENT_BACKOFF_S)) - 1]
+    return deliveries * BACKOFF_S
 
 
 def deliveries(record: SQSRecord) -> int:
@@ -115,10 +121,12 @@ def report_written(written: Written) -> None:
         source_bytes=written.source_bytes,
         duplicates=written.duplicates,
         parked=written.parked,
+        unproven=written.unproven,
         collected_again=written.collected_again,
         lag_s=lag_s,
     )
     count("archived", written.files)
     count("archived_bytes", written.source_bytes, MetricUnit.Bytes)
     count("parked", written.parked)
+    count("unproven", written.unproven)
     count("lag_s", lag_s or 0, MetricUnit.Seconds)

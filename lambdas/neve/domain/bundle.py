@@ -32,7 +32,8 @@ class Bundle:
 
     `serial` is the archive's number, drawn when there is something to write; until then 0.
     `due_at` is when the sweep starts to worry. `upload_id` is the multipart upload of a large object, "" if none.
-    `lease_owner` writes the archive now, and has ended by `leased_until`, well or not.
+    `lease_owner` writes the archive now, and has ended by `leased_until`, well or not; `tries` counts the leases.
+    `source` is what S3 said of a large object when its serial was drawn, as JSON: its copy may outlive it.
     """
 
     id: str
@@ -45,6 +46,8 @@ class Bundle:
     upload_id: str = ""
     lease_owner: str = ""
     leased_until: datetime | None = None
+    tries: int = 0
+    source: str = ""
 
     @property
     def finished(self) -> bool:

@@ -269,6 +269,11 @@ def render_manifest(manifest: Manifest) -> bytes:
     return _document(head, manifest.members, manifest.supersedes) + b"\n"
 
 
+def render_source(source: Source) -> str:
+    """One source as JSON, with the names it has in a manifest. Inverse: parse_source."""
+    return _encode(_source_fields(source))
+
+
 def _document(head: dict[str, Any], members: Iterable[Member], supersedes: int | None) -> bytes:
     if supersedes is not None:
         head["supersedes"] = supersedes
@@ -278,14 +283,15 @@ def _document(head: dict[str, Any], members: Iterable[Member], supersedes: int |
 
 
 def _member_fields(member: Member) -> dict[str, Any]:
-    source = member.source
+    place = {"name": member.name, "number": member.number, "offset_bytes": member.offset_bytes}
+    return place | _source_fields(member.source)
+
+
+def _source_fields(source: Source) -> dict[str, Any]:
     written: dict[str, Any] = {
         "etag": source.etag,
         "key": source.key,
         "last_modified": _time_text(source.last_modified),
-        "name": member.name,
-        "number": member.number,
-        "offset_bytes": member.offset_bytes,
         "size_bytes": source.size_bytes,
         "version_id": source.version_id,
     }
@@ -338,11 +344,23 @@ def parse_manifest(data: bytes) -> Manifest:
     )
 
 
-def _load(data: bytes, expected: str) -> dict[str, Any]:
+def parse_source(text: str) -> Source:
+    """The source that render_source wrote. Raises ManifestInvalid."""
+    entry = _json(text.encode())
+    if not isinstance(entry, dict):
+        _refuse("the document", "must be an object", "it")
+    return _source(entry, f"source {entry.get('key')!r}")
+
+
+def _json(data: bytes) -> Any:
     try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid(f"the document is not JSON in UTF-8: {error}") from error
+
+
+def _load(data: bytes, expected: str) -> dict[str, Any]:
+    document = _json(data)
     if not isinstance(document, dict):
         _refuse("the document", "must be an object", "it")
     if document.get("format") != expected:
@@ -377,20 +395,24 @@ def _member(entry: object, position: int) -> Member:
     if not isinstance(entry, dict):
         _refuse("members", "must hold objects only", f"member {position}")
     where = f"member {entry.get('key', position)!r}"
-    optional: dict[str, Any] = {name: _optional_text(entry, name, where) for name in _OPTIONAL_TEXTS}
-    optional |= {name: _mapping(entry, name, where) for name in _MAPPINGS}
     return Member(
-        source=Source(
-            key=_text(entry, "key", where),
-            version_id=_text(entry, "version_id", where),
-            size_bytes=_number(entry, "size_bytes", where),
-            etag=_text(entry, "etag", where),
-            last_modified=_moment(entry, where),
-            **optional,
-        ),
+        source=_source(entry, where),
         number=_number(entry, "number", where),
         name=_text(entry, "name", where),
         offset_bytes=_number(entry, "offset_bytes", where),
+    )
+
+
+def _source(entry: Mapping[str, Any], where: str) -> Source:
+    optional: dict[str, Any] = {name: _optional_text(entry, name, where) for name in _OPTIONAL_TEXTS}
+    optional |= {name: _mapping(entry, name, where) for name in _MAPPINGS}
+    return Source(
+        key=_text(entry, "key", where),
+        version_id=_text(entry, "version_id", where),
+        size_bytes=_number(entry, "size_bytes", where),
+        etag=_text(entry, "etag", where),
+        last_modified=_moment(entry, where),
+        **optional,
     )
 
 

@@ -23,7 +23,6 @@ class Reason(StrEnum):
     SOURCE_UNREADABLE = "source unreadable"
     ARCHIVE_CONFLICT = "archive conflict"
     PARTS_MISSING = "parts missing"
-    COPY_UNPROVEN = "copy unproven"
 
 
 REMEDIES: dict[Reason, str] = {
@@ -36,7 +35,6 @@ REMEDIES: dict[Reason, str] = {
     Reason.SOURCE_UNREADABLE: "S3 kept failing for this version only; `neve parked --retry` once S3 is well.",
     Reason.ARCHIVE_CONFLICT: "An archive's object is not what its manifest says. Nothing was indexed; look at both.",
     Reason.PARTS_MISSING: "A bundle's parts expired before it was written; its files are found by a listing.",
-    Reason.COPY_UNPROVEN: "S3 states no checksum that source and copy share; compare the two by reading them.",
 }
 """What an operator does about it, one sentence each, as `neve parked` shows it."""
 

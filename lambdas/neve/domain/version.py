@@ -50,6 +50,8 @@ class ObjectVersion:
             raise ValueError(f"no ETag of up to {PIN_LIMIT} bytes: {self.etag!r}")
         if not 0 <= self.size_bytes <= LARGEST_BYTES:
             raise ValueError(f"no object has a size of {self.size_bytes} bytes")
+        if len(self.sequencer) > SEQUENCER_WIDTH:
+            raise ValueError(f"a sequencer of {len(self.sequencer)} digits; up to {SEQUENCER_WIDTH} can be compared")
         if self.event_at.tzinfo is None:
             raise ValueError(f"a time without a zone: {self.event_at}")
 

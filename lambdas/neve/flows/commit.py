@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NoReturn
 
 from neve.domain.bundle import Bundle, BundleState
 from neve.domain.index import ArchiveRow, ArchiveState, rows
 from neve.domain.manifest import Manifest
-from neve.errors import Busy, Transient
+from neve.domain.version import ObjectVersion
+from neve.errors import Busy, NeveError, Transient
 from neve.ports import Archives, Bundles, Files, StoredArchive
 
 
@@ -18,8 +20,8 @@ from neve.ports import Archives, Bundles, Files, StoredArchive
 def claimed(bundles: Bundles, bundle_id: str, *, owner: str, now: datetime, until: datetime) -> Iterator[Bundle | None]:
     """The bundle, sealed and leased to `owner`; None if nothing is left to do.
 
-    A timer that finds no bundle makes it void, so that the Collect that sent it opens another. On a Transient error the
-    lease is given back: the next try need not wait for its end. Raises Busy while another's lease runs.
+    A timer that finds no bundle makes it void, so that the Collect that sent it opens another. After an error the lease
+    is given back: the next try need not wait for its end. Raises Busy while another's lease runs.
     """
     bundle = bundles.claim(bundle_id, owner=owner, now=now, until=until)
     while bundle is None:
@@ -33,8 +35,9 @@ def claimed(bundles: Bundles, bundle_id: str, *, owner: str, now: datetime, unti
         raise Busy(f"bundle {bundle_id} is being written", retry_after_s=max(1, int(left.total_seconds()) + 1))
     try:
         yield bundle
-    except Transient:
-        bundles.release(bundle_id, owner=owner)
+    except Exception:
+        with suppress(Transient):  # it ends by itself
+            bundles.release(bundle_id, owner=owner)
         raise
 
 
@@ -49,7 +52,8 @@ class Committer:
     def commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, now: datetime) -> int:
         """Write the archive's row, the files' rows, then the states; how many members another archive already had.
 
-        Every step may have been done before, by this process or another; repeating it changes nothing.
+        Every step may have been done before, by this process or another; repeating it changes nothing. Raises NeveError
+        if the serial's row is another bundle's.
         """
         standing = self.archives.put(
             ArchiveRow(
@@ -68,9 +72,32 @@ class Committer:
                 written_at=now,
             )
         )
+        if standing.bundle != bundle.id:
+            raise NeveError(f"archive {manifest.archive} is that of bundle {standing.bundle}, not of {bundle.id}")
         duplicates = standing.duplicates
         if standing.state is ArchiveState.WRITTEN:
             duplicates = len(self.files.record(rows(manifest)))
             self.archives.finish(manifest.archive, duplicates=duplicates, now=now)
         self.bundles.finish(bundle.id, now)
         return duplicates
+
+
+def is_of(manifest: Manifest, versions: Sequence[ObjectVersion]) -> bool:
+    """Whether a manifest found under a bundle's serial is the bundle's own: it lists no version but the bundle's.
+
+    If no version is left (parts expire), there is nothing to hold it against.
+    """
+    announced = {version.identity for version in versions}
+    return not announced or {member.source.identity for member in manifest.members} <= announced
+
+
+def disown(bundles: Bundles, bundle_id: str, serial: int) -> NoReturn:
+    """Give back a serial that another archive has: the counter has gone back, as after a restore of the table.
+
+    Raises Transient, since the next try draws another number.
+    """
+    bundles.drop_serial(bundle_id, serial)
+    raise Transient(
+        f"archive {serial} stands already and is not that of bundle {bundle_id}: the counter of serials has gone back. "
+        "Another number is drawn; raise the counter above the largest serial in the archive bucket"
+    )

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from neve.domain.bundle import Bundle, distinct, write_request
+from neve.domain.events import announcements
 from neve.domain.large import SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
-from neve.domain.manifest import Manifest, Source, archive_key, single
+from neve.domain.manifest import Manifest, Source, archive_key, parse_source, render_source, single
 from neve.domain.outcome import Outcome, Written
 from neve.domain.parked import Parked, Reason, reason_for
 from neve.domain.version import ObjectVersion
 from neve.errors import SourceUnavailable, Transient
-from neve.flows.commit import Committer, claimed
+from neve.flows.commit import Committer, claimed, disown, is_of
 from neve.ports import ArchiveStore, Bundles, Content, Files, ParkingLot, Queue, StoredArchive
 
 THREADS = 16
@@ -36,6 +37,7 @@ class LargeCopier:
     bundles: Bundles
     files: Files
     parking_lot: ParkingLot
+    collect_queue: Queue
     large_queue: Queue
     committer: Committer
     bucket: str
@@ -51,33 +53,39 @@ class LargeCopier:
         with claimed(self.bundles, bundle_id, owner=owner, now=self.clock(), until=until) as bundle:
             if bundle is None:
                 return Written(outcome=Outcome.FINISHED_BEFORE)
+            versions = distinct(self.bundles.parts(bundle.id))
             frozen = self.store.manifest(bundle.serial) if bundle.serial else None
+            if frozen and not is_of(frozen, versions):
+                disown(self.bundles, bundle.id, bundle.serial)
             proved = self.store.head(frozen.object_key) if frozen else None
             if frozen and proved:
                 return self._commit(bundle, frozen, proved)
-            return self._copy_new(bundle, owner, until)
+            if not versions:
+                return self._give_up(bundle, Reason.PARTS_MISSING, detail="its part is gone")
+            return self._copy_new(bundle, versions[0], owner, until)
 
-    def _copy_new(self, bundle: Bundle, owner: str, until: datetime) -> Written:
-        """Nothing is frozen yet: the source is copied, or the copy that stands is proved."""
-        versions = distinct(self.bundles.parts(bundle.id))
-        if not versions:
-            return self._void(bundle, Reason.PARTS_MISSING, detail="its part is gone")
-        version = versions[0]
-        if self.files.holders(versions).get(version.identity, bundle.serial) != bundle.serial:
-            self.bundles.void(bundle, self.clock())
+    def _copy_new(self, bundle: Bundle, version: ObjectVersion, owner: str, until: datetime) -> Written:
+        """Nothing is frozen yet: the source is copied, or the copy that stands is proved.
+
+        What S3 says of the source is recorded with the serial, before anything is copied: were the source deleted
+        between the copy and its manifest, the copy would be all that is left of it.
+        """
+        if self.files.holders([version]).get(version.identity, bundle.serial) != bundle.serial:
+            self._void(bundle)
             return Written(outcome=Outcome.VOID, duplicates=1)
         try:
-            source = self.content.describe(version)
-            serial = bundle.serial or self.bundles.assign_serial(bundle.id)
+            source = parse_source(bundle.source) if bundle.source else self.content.describe(version)
+            serial = bundle.serial or self.bundles.assign_serial(bundle.id, source=render_source(source))
+            bundle = replace(bundle, serial=serial)
             key = archive_key(serial, bundle.kind)
             stored = self.store.head(key) or self._copy(bundle, key, version, source, until)
         except SourceUnavailable as error:
-            return self._void(bundle, reason_for(error), detail=str(error), version=version)
+            return self._give_up(bundle, reason_for(error), detail=str(error), version=version)
         if stored is None:
             self.bundles.release(bundle.id, owner=owner)
             self.large_queue.send(write_request(bundle.id))
             return Written(outcome=Outcome.CONTINUED, serial=serial)
-        return self._index(replace(bundle, serial=serial), version, source, key, stored)
+        return self._index(bundle, version, source, key, stored)
 
     def _index(
         self, bundle: Bundle, version: ObjectVersion, source: Source, key: str, stored: StoredArchive
@@ -86,11 +94,10 @@ class LargeCopier:
         same = proven(source.checksums, source.etag, stored.checksums, stored.etag)
         if same is False or stored.size_bytes != source.size_bytes:
             detail = f"{key} has {stored.size_bytes} bytes and {dict(stored.checksums)}, its source {source}"
-            self._park(bundle, Reason.ARCHIVE_CONFLICT, detail=detail, version=version)
-            return Written(outcome=Outcome.CONFLICT, serial=bundle.serial, parked=1)
-        if same is None:
-            detail = f"S3 states {dict(stored.checksums)} of {key}, and nothing comparable of its source"
-            self._park(bundle, Reason.COPY_UNPROVEN, detail=detail, version=version)
+            for message in announcements(self.bucket, [version]):
+                self.collect_queue.send(message)
+            given_up = self._give_up(bundle, Reason.ARCHIVE_CONFLICT, detail=detail, version=version)
+            return replace(given_up, outcome=Outcome.CONFLICT, serial=bundle.serial, collected_again=1)
         manifest = single(
             archive=bundle.serial,
             bucket=self.bucket,
@@ -101,10 +108,12 @@ class LargeCopier:
             standing = self.store.manifest(bundle.serial)
             if standing is None:
                 raise Transient(f"the manifest of archive {bundle.serial} is being written by another")
+            if not is_of(standing, [version]):
+                disown(self.bundles, bundle.id, bundle.serial)
             manifest = standing
-        return self._commit(bundle, manifest, stored, parked=int(same is None))
+        return self._commit(bundle, manifest, stored, unproven=int(same is None))
 
-    def _commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, *, parked: int = 0) -> Written:
+    def _commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, *, unproven: int = 0) -> Written:
         """The manifest stands, so the copy was proved: what is left needs the source no more."""
         source = manifest.members[0].source
         return Written(
@@ -113,7 +122,7 @@ class LargeCopier:
             files=1,
             source_bytes=source.size_bytes,
             duplicates=self.committer.commit(bundle, manifest, stored, self.clock()),
-            parked=parked,
+            unproven=unproven,
             oldest_at=source.last_modified,
         )
 
@@ -158,12 +167,13 @@ class LargeCopier:
         self.store.complete_upload(key, upload_id, done)
         return True
 
-    def _void(self, bundle: Bundle, reason: Reason, *, detail: str, version: ObjectVersion | None = None) -> Written:
-        self._park(bundle, reason, detail=detail, version=version)
-        self.bundles.void(bundle, self.clock())
-        return Written(outcome=Outcome.VOID, parked=1)
-
-    def _park(self, bundle: Bundle, reason: Reason, *, detail: str, version: ObjectVersion | None) -> None:
+    def _give_up(self, bundle: Bundle, reason: Reason, *, detail: str, version: ObjectVersion | None = None) -> Written:
         self.parking_lot.park(
             Parked(reason=reason, bundle=bundle.id, detail=detail, version=version, parked_at=self.clock())
         )
+        self._void(bundle)
+        return Written(outcome=Outcome.VOID, parked=1)
+
+    def _void(self, bundle: Bundle) -> None:
+        if not self.bundles.void(bundle, self.clock()):
+            raise Transient(f"bundle {bundle.id} has changed hands")

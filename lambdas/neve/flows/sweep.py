@@ -18,9 +18,15 @@ class Sweeper:
     large_queue: Queue
 
     def sweep(self, now: datetime) -> int:
-        """Send every overdue bundle's message once more, which is harmless where it was not lost; how many."""
-        overdue = self.bundles.overdue(now)
-        for bundle in overdue:
-            queue = self.large_queue if bundle.kind == "object" else self.bundles_queue
-            queue.send(write_request(bundle.id))
-        return len(overdue)
+        """Send the message of every overdue bundle that nobody is writing once more; how many.
+
+        Where the message was not lost this is harmless. Each is sent as soon as it is found: whatever ends this sweep,
+        the next one has less to do.
+        """
+        sent = 0
+        for bundle in self.bundles.overdue(now):
+            if bundle.leased_until is None or bundle.leased_until < now:
+                queue = self.large_queue if bundle.kind == "object" else self.bundles_queue
+                queue.send(write_request(bundle.id))
+                sent += 1
+        return sent

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from neve.domain.bundle import Bundle, distinct
 from neve.domain.events import announcements
@@ -19,12 +19,15 @@ from neve.domain.outcome import Outcome, Written
 from neve.domain.parked import Parked, Reason, reason_for
 from neve.domain.tar import Rope, build, check
 from neve.domain.version import ObjectVersion
-from neve.errors import SourceDamaged, SourceUnavailable, Transient
-from neve.flows.commit import Committer, claimed
+from neve.errors import SourceDamaged, SourceDenied, SourceUnavailable, Transient
+from neve.flows.commit import Committer, claimed, disown, is_of
 from neve.ports import ArchiveStore, Bundles, Content, Files, ParkingLot, Queue
 
 PATIENCE = 3
-"""From this attempt on, members that fail while others can be read are parked, so that they hold back nobody."""
+"""From this try on, members that cannot be read now no longer hold back those that can."""
+
+FORBEARANCE = timedelta(days=1)
+"""So long after its event a version that S3 still fails to hand out is parked; until then it is collected again."""
 
 Fetched = tuple[Source, bytes]
 Failure = SourceUnavailable | SourceDamaged | Transient
@@ -45,46 +48,55 @@ class ArchiveWriter:
     threads: int
     clock: Callable[[], datetime]
 
-    def write(self, bundle_id: str, *, owner: str, attempt: int, until: datetime) -> Written:
+    def write(self, bundle_id: str, *, owner: str, until: datetime) -> Written:
         """Archive the bundle, whatever an earlier try has already done.
 
-        `owner` names this try's message, `attempt` counts its deliveries from 1, `until` is when this process ends.
-        Raises Transient if it is worth trying again, and Busy while another writes it.
+        `owner` names this invocation, which ends by `until`. Raises Transient if it is worth trying again, and Busy
+        while another writes it.
         """
         with claimed(self.bundles, bundle_id, owner=owner, now=self.clock(), until=until) as bundle:
             if bundle is None:
                 return Written(outcome=Outcome.FINISHED_BEFORE)
+            announced = self.bundles.parts(bundle.id)
             manifest = self.store.manifest(bundle.serial) if bundle.serial else None
             if manifest is None:
-                return self._write_new(bundle, attempt)
+                return self._write_new(bundle, announced)
+            if not is_of(manifest, announced):
+                disown(self.bundles, bundle.id, bundle.serial)
             return self._write_frozen(bundle, manifest)
 
-    def _write_new(self, bundle: Bundle, attempt: int) -> Written:
+    def _write_new(self, bundle: Bundle, announced: Sequence[ObjectVersion]) -> Written:
         """Nothing is frozen yet: the members are those of the parts that can be read and are in no archive yet."""
-        announced = distinct(self.bundles.parts(bundle.id))
-        if bundle.count and not announced:
-            self._park(bundle, Reason.PARTS_MISSING, detail=f"{bundle.count} versions were noted, no part is left")
-        held = self.files.holders(announced)
-        wanted = [version for version in announced if version.identity not in held]
+        if len(announced) < bundle.count:
+            detail = f"{bundle.count} versions were noted, {len(announced)} are left"
+            self._park(bundle, Reason.PARTS_MISSING, detail=detail)
+        versions = distinct(announced)
+        held = self.files.holders(versions)
+        wanted = [version for version in versions if version.identity not in held]
         fetched, failed = self._fetch(wanted)
-        unread = [(version, error) for version, error in failed if isinstance(error, Transient)]
-        if unread and (attempt < PATIENCE or not fetched):
-            version, error = unread[0]
-            raise Transient(f"{len(unread)} of {len(wanted)} members cannot be read now, {version.key!r}: {error}")
-        self._park_failed(bundle, failed)
+        again = self._put_off(bundle, fetched, failed)
         if not fetched:
-            self.bundles.void(bundle, self.clock())
-            return Written(outcome=Outcome.VOID, duplicates=len(held), parked=len(failed))
+            self._void(bundle)
+            return Written(outcome=Outcome.VOID, duplicates=len(held), parked=len(failed), collected_again=len(again))
         serial = bundle.serial or self.bundles.assign_serial(bundle.id)
+        bundle = replace(bundle, serial=serial)
         manifest, rope = build(serial, self.bucket, archive_key(serial, bundle.kind), [pair for _, pair in fetched])
         check(rope, manifest)
         if not self.store.put_manifest(manifest):
             frozen = self.store.manifest(serial)
             if frozen is None:
                 raise Transient(f"the manifest of archive {serial} is being written by another")
+            if not is_of(frozen, announced):
+                disown(self.bundles, bundle.id, serial)
             if frozen != manifest:
                 return self._write_frozen(bundle, frozen)
-        return self._send(bundle, manifest, rope, parked=len(failed), dropped=len(held))
+        written = self._send(bundle, manifest, rope)
+        return replace(
+            written,
+            duplicates=written.duplicates + len(held),
+            parked=written.parked + len(failed),
+            collected_again=written.collected_again + len(again),
+        )
 
     def _write_frozen(self, bundle: Bundle, manifest: Manifest) -> Written:
         """The list stands: exactly this archive is completed, or given up if it can never be built again."""
@@ -92,54 +104,85 @@ class ArchiveWriter:
             return self._send(bundle, manifest, None)
         members = {_version(member.source).identity: member.source for member in manifest.members}
         fetched, failed = self._fetch([_version(source) for source in members.values()])
-        for _, error in failed:
-            if isinstance(error, Transient):
-                raise error
+        again = self._put_off(bundle, fetched, failed)
         pairs = [(members[version.identity], body) for version, (_, body) in fetched]
-        if not failed and all(found.sha256 == members[version.identity].sha256 for version, (found, _) in fetched):
+        whole = not failed and not again
+        if whole and all(found.sha256 == members[version.identity].sha256 for version, (found, _) in fetched):
             rebuilt, rope = build(manifest.archive, manifest.bucket, manifest.object_key, pairs)
             if rebuilt == manifest:
                 check(rope, manifest)
                 return self._send(bundle, manifest, rope)
-        return self._give_up(bundle, [version for version, _ in fetched], failed)
+        # Its manifest stays behind without an archive, or with one that no row names; reconcile lists it.
+        self._collect_again([version for version, _ in fetched])
+        self._void(bundle)
+        return Written(
+            outcome=Outcome.VOID,
+            serial=bundle.serial,
+            parked=len(failed),
+            collected_again=len(fetched) + len(again),
+        )
 
-    def _give_up(
-        self, bundle: Bundle, readable: Sequence[ObjectVersion], failed: Sequence[tuple[ObjectVersion, Failure]]
-    ) -> Written:
-        """A member of the frozen list is gone: the others go to Collect again, and this bundle becomes void.
+    def _put_off(
+        self,
+        bundle: Bundle,
+        fetched: Sequence[tuple[ObjectVersion, Fetched]],
+        failed: list[tuple[ObjectVersion, Failure]],
+    ) -> list[ObjectVersion]:
+        """Deal with what could not be read: park it, or send it to Collect again, where it holds back nobody.
 
-        Its manifest stays behind without an archive, or with one that no row names; reconcile lists it.
+        The versions that are collected again are returned, and taken out of `failed`; what is left there is parked.
+        Raises Transient if the whole bundle is better tried again: at first, and as long as nothing at all can be read
+        and the reason may pass - S3 fails, or a deployment took the permission away.
         """
-        for message in announcements(self.bucket, readable):
-            self.collect_queue.send(message)
-        self._park_failed(bundle, failed)
-        self.bundles.void(bundle, self.clock())
-        return Written(outcome=Outcome.VOID, serial=bundle.serial, parked=len(failed), collected_again=len(readable))
+        unread = [(version, error) for version, error in failed if isinstance(error, Transient)]
+        recent = [version for version, _ in failed if version.event_at > self.clock() - FORBEARANCE]
+        denied = len(failed) > 1 and all(isinstance(error, SourceDenied) for _, error in failed)
+        in_vain = not fetched and bool(recent) and (bool(unread) or denied)
+        if failed and (in_vain or (unread and bundle.tries < PATIENCE)):
+            version, error = (unread or failed)[0]
+            count = f"{len(unread or failed)} of {len(fetched) + len(failed)}"
+            raise Transient(f"{count} members cannot be read now, {version.key!r}: {error}")
+        again = [version for version, _ in unread if version in recent]
+        self._collect_again(again)
+        failed[:] = [(version, error) for version, error in failed if version not in again]
+        for version, error in failed:
+            self._park(bundle, reason_for(error), detail=str(error), version=version)
+        return again
 
-    def _send(
-        self, bundle: Bundle, manifest: Manifest, rope: Rope | None, *, parked: int = 0, dropped: int = 0
-    ) -> Written:
+    def _collect_again(self, versions: Sequence[ObjectVersion]) -> None:
+        for message in announcements(self.bucket, versions):
+            self.collect_queue.send(message)
+
+    def _void(self, bundle: Bundle) -> None:
+        if not self.bundles.void(bundle, self.clock()):
+            raise Transient(f"bundle {bundle.id} has changed hands")
+
+    def _send(self, bundle: Bundle, manifest: Manifest, rope: Rope | None) -> Written:
         """Put the tar unless it stands; index it once S3 states that it is what the manifest says."""
         stored = None if rope is None else self.store.put(manifest.object_key, rope, manifest.object_sha256)
         stored = stored or self.store.head(manifest.object_key)
         if stored is None:
             raise Transient(f"{manifest.object_key} is being written by another")
         if (stored.size_bytes, stored.sha256) != (manifest.object_size_bytes, manifest.object_sha256):
-            self._park(
-                bundle,
-                Reason.ARCHIVE_CONFLICT,
-                detail=f"{manifest.object_key} has {stored.size_bytes} bytes, SHA-256 {stored.sha256 or 'unknown'}; "
-                f"its manifest says {manifest.object_size_bytes} and {manifest.object_sha256}",
+            detail = (
+                f"{manifest.object_key} has {stored.size_bytes} bytes, SHA-256 {stored.sha256 or 'unknown'}; "
+                f"its manifest says {manifest.object_size_bytes} and {manifest.object_sha256}"
             )
-            return Written(outcome=Outcome.CONFLICT, serial=manifest.archive, parked=1)
-        duplicates = self.committer.commit(bundle, manifest, stored, self.clock())
+            self._park(bundle, Reason.ARCHIVE_CONFLICT, detail=detail)
+            self._collect_again([_version(member.source) for member in manifest.members])
+            self._void(bundle)
+            return Written(
+                outcome=Outcome.CONFLICT,
+                serial=manifest.archive,
+                parked=1,
+                collected_again=len(manifest.members),
+            )
         return Written(
             outcome=Outcome.ARCHIVED,
             serial=manifest.archive,
             files=len(manifest.members),
             source_bytes=sum(member.source.size_bytes for member in manifest.members),
-            duplicates=duplicates + dropped,
-            parked=parked,
+            duplicates=self.committer.commit(bundle, manifest, stored, self.clock()),
             oldest_at=min(member.source.last_modified for member in manifest.members),
         )
 
@@ -162,10 +205,6 @@ class ArchiveWriter:
             return self.content.fetch(version)
         except (SourceUnavailable, SourceDamaged, Transient) as error:
             return error
-
-    def _park_failed(self, bundle: Bundle, failed: Sequence[tuple[ObjectVersion, Failure]]) -> None:
-        for version, error in failed:
-            self._park(bundle, reason_for(error), detail=str(error), version=version)
 
     def _park(self, bundle: Bundle, reason: Reason, *, detail: str, version: ObjectVersion | None = None) -> None:
         self.parking_lot.park(
