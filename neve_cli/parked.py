@@ -133,7 +133,15 @@ def _current(deployed: stack.Stack, item: Parked) -> ObjectVersion:
     from neve.domain.parked import REMEDIES, Reason  # noqa: PLC0415
 
     version = item.version
-    if version is None or item.reason in (Reason.ARCHIVE_CONFLICT, Reason.COPY_UNPROVEN):
+    of_a_source = {
+        Reason.SOURCE_GONE,
+        Reason.SOURCE_CHANGED,
+        Reason.SOURCE_DENIED,
+        Reason.SOURCE_UNFIT,
+        Reason.SOURCE_DAMAGED,
+        Reason.SOURCE_UNREADABLE,
+    }
+    if version is None or item.reason not in of_a_source:
         raise StaysParked(f"{item.reason} cannot be tried again. {REMEDIES[item.reason]}")
     try:
         head = deployed.s3.head_object(

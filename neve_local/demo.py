@@ -190,7 +190,13 @@ class Demo:
         return found
 
     def _new_parked(self) -> dict[str, Parked]:
-        return {id_: item for id_, item in self._deployment.parked().items() if id_ not in self._before.parked}
+        """What was parked since; an earlier run's versions may be among it and are not this one's."""
+        return {
+            parked_id: item
+            for parked_id, item in self._deployment.parked().items()
+            if parked_id not in self._before.parked
+            and (item.version is None or item.version.key.startswith(self._choice.prefix))
+        }
 
     def _flow(self) -> Flow:
         archives = [row for row in self._new_archives() if row.state is ArchiveState.ARCHIVED]
@@ -390,7 +396,6 @@ The local cloud is still running. To go on:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status is not 0 unless every file came back."""
     options = arguments(sys.argv[1:] if words is None else words)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     view = View(Console(highlight=False, soft_wrap=True))
     try:
         return run(options, view)
@@ -403,4 +408,5 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
