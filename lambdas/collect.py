@@ -14,13 +14,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws import clients
 from neve.aws.archives_table import DynamoBundles
-from neve.aws.invocation import count, logger, now, reported, retry
+from neve.aws.invocation import count, logger, now, park_message, reported, retry
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.config import CollectConfig, read
 from neve.domain.bundle import Limits
 from neve.domain.events import parse
-from neve.domain.parked import Parked, Reason
 from neve.domain.version import ObjectVersion
 from neve.errors import EventInvalid, Transient
 from neve.flows.collect import Collector
@@ -91,7 +90,5 @@ def _understood(body: str) -> tuple[ObjectVersion, ...]:
         problems, versions = (str(error),), ()
     parking_lot = DynamoParkingLot(clients.dynamodb(), config().parked_table)
     for problem in problems:
-        parking_lot.park(Parked(reason=Reason.EVENT_INVALID, detail=problem, parked_at=now(), evidence=body))
-        logger().warning("parked", reason=Reason.EVENT_INVALID, detail=problem)
-    count("parked", len(problems))
+        park_message(parking_lot, body, problem)
     return versions

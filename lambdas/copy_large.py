@@ -6,7 +6,6 @@ import os
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws import clients
@@ -14,11 +13,11 @@ from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.content import S3Content
 from neve.aws.files_table import DynamoFiles
-from neve.aws.invocation import deadline, each_message, now, report_written
+from neve.aws.invocation import deadline, each_bundle, now
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.config import CopyLargeConfig, read
-from neve.domain.bundle import requested_bundle
+from neve.domain.outcome import Written
 from neve.flows.commit import Committer
 from neve.flows.copy_large import LargeCopier
 
@@ -58,8 +57,9 @@ def copier() -> LargeCopier:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Copy the objects that the messages ask for."""
 
-    def copy(record: SQSRecord) -> None:
-        bundle_id = requested_bundle(record.body)
-        report_written(copier().copy(bundle_id, owner=context.aws_request_id, until=deadline(context)))
+    def copy(bundle_id: str) -> Written:
+        return copier().copy(bundle_id, owner=context.aws_request_id, until=deadline(context))
 
-    return each_message(event, context, SqsQueue(clients.sqs(), config().large_queue_url), copy)
+    queue = SqsQueue(clients.sqs(), config().large_queue_url)
+    parking_lot = DynamoParkingLot(clients.dynamodb(), config().parked_table)
+    return each_bundle(event, context, queue, parking_lot, copy)

@@ -6,7 +6,6 @@ import os
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws import clients
@@ -14,11 +13,11 @@ from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.content import S3Content
 from neve.aws.files_table import DynamoFiles
-from neve.aws.invocation import deadline, each_message, now, report_written
+from neve.aws.invocation import deadline, each_bundle, now
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.config import WriteArchiveConfig, read
-from neve.domain.bundle import requested_bundle
+from neve.domain.outcome import Written
 from neve.flows.commit import Committer
 from neve.flows.write_archive import ArchiveWriter
 
@@ -56,13 +55,9 @@ def writer() -> ArchiveWriter:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Write the archives that the messages ask for."""
 
-    def write(record: SQSRecord) -> None:
-        report_written(
-            writer().write(
-                requested_bundle(record.body),
-                owner=context.aws_request_id,
-                until=deadline(context),
-            )
-        )
+    def write(bundle_id: str) -> Written:
+        return writer().write(bundle_id, owner=context.aws_request_id, until=deadline(context))
 
-    return each_message(event, context, SqsQueue(clients.sqs(), config().bundles_queue_url), write)
+    queue = SqsQueue(clients.sqs(), config().bundles_queue_url)
+    parking_lot = DynamoParkingLot(clients.dynamodb(), config().parked_table)
+    return each_bundle(event, context, queue, parking_lot, write)

@@ -16,8 +16,11 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws.ledger import LEDGER
 from neve.aws.queue import SqsQueue
+from neve.domain.bundle import requested_bundle
 from neve.domain.outcome import Written
-from neve.errors import Busy, Transient
+from neve.domain.parked import Parked, Reason
+from neve.errors import Busy, EventInvalid, Transient
+from neve.ports import ParkingLot
 
 TRANSIENT_BACKOFF_S = (10, 60, 300, 900)
 """After the first delivery, the second ... Ten deliveries (stacks/queues.py) outlast an outage of over an hour."""
@@ -80,6 +83,33 @@ def backoff_s(error: Exception, deliveries: int) -> int:
 def deliveries(record: SQSRecord) -> int:
     """How often this message has been delivered, from 1."""
     return int(record.attributes.approximate_receive_count or 1)
+
+
+def park_message(parking_lot: ParkingLot, body: str, problem: str) -> None:
+    """Park a message, or what is wrong in it, that no function can make use of."""
+    parking_lot.park(Parked(reason=Reason.EVENT_INVALID, detail=problem, parked_at=now(), evidence=body))
+    logger().warning("parked", reason=Reason.EVENT_INVALID, detail=problem)
+    count("parked", 1)
+
+
+def each_bundle(
+    event: dict[str, Any],
+    context: LambdaContext,
+    queue: SqsQueue,
+    parking_lot: ParkingLot,
+    handle: Callable[[str], Written],
+) -> dict[str, Any]:
+    """Handle the bundle that each message asks for, by its id, and report what became of it; see each_message."""
+
+    def attempt(record: SQSRecord) -> None:
+        try:
+            bundle_id = requested_bundle(record.body)
+        except EventInvalid as error:
+            park_message(parking_lot, record.body, str(error))
+        else:
+            report_written(handle(bundle_id))
+
+    return each_message(event, context, queue, attempt)
 
 
 def each_message(

@@ -53,7 +53,7 @@ class Parked:
     @property
     def id(self) -> str:
         """The same failure of the same thing has the same id, however often it is met."""
-        subject = self.version.identity if self.version else (self.evidence or self.bundle,)
+        subject = self.version.identity if self.version else (self.evidence or self.bundle, self.detail)
         return hashlib.sha256("\0".join((self.reason, *subject)).encode(errors="surrogatepass")).hexdigest()[:20]
 
 
