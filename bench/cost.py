@@ -1,0 +1,204 @@
+"""(e) Requests, units and dollars per file for full bundles of 100 KB files.
+
+Collect and WriteArchive are called in this process, on the events of a batch at a time, and every message that they
+send is delivered, the late timers too. The ledger counts what they ask of AWS.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import collect
+import write_archive
+from bench import place
+from bench.report import Machine, Section, paragraphs, table
+from bench.server import run, served
+from neve.aws import clients
+from neve.aws.ledger import LEDGER
+from neve.domain.bundle import requested_bundle
+from neve.domain.cost import (
+    COLLECT_GB,
+    MILLION,
+    US_EAST_1,
+    WRITE_BYTES_PER_S,
+    WRITE_GB,
+    Bill,
+    Charge,
+    Use,
+    Workload,
+    counted,
+    floor,
+    full_bundles,
+    unseen,
+)
+from neve.domain.outcome import Outcome
+
+AIM_USD = 2.00
+WORK = Workload(batch_files=1_000)
+COUNT = 1_841
+"""Seven bundles of 263, in a batch of 1,000 and one of 841: six are full by themselves, one is filled by what both
+batches have left over. Nothing is left open."""
+
+ROUND_TRIPS_S = 0.3
+"""A dozen requests of WriteArchive wait for each other, some 25 ms each in a Region; here they take next to nothing."""
+
+
+# -- In the process that is measured -------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Archive the files; print what it took as JSON."""
+    place.prepare()
+    versions = place.upload("cost", count=COUNT, size_bytes=WORK.file_bytes)
+    LEDGER.settle()  # what the bench itself did so far
+    took: dict[str, Any] = {"invocations": Counter(), "cpu_seconds": Counter(), "ledger": {}}
+    entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def invoke(name: str, work: Callable[[], object]) -> None:
+        began = time.process_time()
+        work()
+        took["cpu_seconds"][name] += time.process_time() - began
+        took["invocations"][name] += 1
+        entries[name].append(LEDGER.settle())
+
+    for start in range(0, COUNT, WORK.batch_files):
+        batch = versions[start : start + WORK.batch_files]
+        invoke("Collect", lambda batch=batch: collect.collector().collect(batch, place.now()))  # type: ignore[misc]
+    time.sleep(collect.config().max_age_s + 1)  # until the timers are due
+    outcomes: Counter[str] = Counter()
+    requests_to_write = 0
+    for bundle_id in _requested(write_archive.config().bundles_queue_url):
+        requests_to_write += 1
+        LEDGER.settle()  # what the mapping does is imputed
+        invoke("WriteArchive", lambda bundle_id=bundle_id: outcomes.update([_write(bundle_id)]))  # type: ignore[misc]
+    archived = outcomes[Outcome.ARCHIVED]
+    if archived * WORK.members != COUNT:
+        raise RuntimeError(f"{archived} archives of {WORK.members} files were expected to hold {COUNT}")
+    for name, each in entries.items():
+        requests: Counter[str] = Counter()
+        for entry in each:
+            requests.update(entry["requests"])
+        took["ledger"][name] = {
+            "requests": requests,
+            "write_units": sum(entry["write_units"] for entry in each),
+            "read_units": sum(entry["read_units"] for entry in each),
+        }
+    json.dump({**took, "archives": archived, "requests_to_write": requests_to_write}, sys.stdout)
+
+
+def _requested(queue_url: str) -> Iterable[str]:
+    """The bundles that messages ask for, until none is left; each message is deleted."""
+    while True:
+        answer = clients.sqs().receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10)
+        if not answer.get("Messages"):
+            return
+        for message in answer["Messages"]:
+            clients.sqs().delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+            yield requested_bundle(message["Body"])
+
+
+def _write(bundle_id: str) -> Outcome:
+    return place.write(write_archive.writer(), bundle_id).outcome
+
+
+# -- In the process that runs the bench ----------------------------------------------------------------------------
+
+
+def measure(machine: Machine) -> Section:
+    """The section for docs/benchmarks.md."""
+    with served() as cloud:
+        took = run(cloud, "cost")
+    measured = Bill(prices=US_EAST_1, uses=tuple(_uses(took))).scaled(MILLION / COUNT)
+    model = Bill(prices=US_EAST_1, uses=tuple(full_bundles(WORK)))
+    least = Bill(prices=US_EAST_1, uses=tuple(floor(WORK)))
+    imputed = [use for use in measured.uses if use.unseen]
+    verdict = "reached" if max(measured.usd, model.usd) <= AIM_USD else "missed"
+    return Section(
+        letter="e",
+        machine=machine,
+        text=paragraphs(
+            f"{COUNT:,} files of {WORK.file_bytes // 1000} KB in batches of {WORK.batch_files:,} events, "
+            f"{took['archives']} full bundles of {WORK.members}; prices of {US_EAST_1.region}, "
+            f"{US_EAST_1.checked}, without free tiers.",
+            table(("asked of AWS", "Collect", "WriteArchive", "per file"), _requests(took)),
+            table(
+                ("per million files", "measured", "model", "measured", "model", "floor"),
+                _dollars(measured, model, least),
+            ),
+            f"**${measured.usd:.2f}** per million files measured, ${model.usd:.2f} by the model of the demo and of "
+            f"`neve.domain.cost`; the aim is ${AIM_USD:.2f} "
+            f"({verdict}). The floor, ${least.usd:.2f}, "
+            "is what S3, SQS and DynamoDB charge at the least for this design: an event, a GET and a row for each "
+            "file, two PUTs for each archive. Imputed, since it cannot be counted here:",
+            "\n".join(
+                f"- {use.purpose}: {use.quantity:,.0f} ({use.charge}), ${measured.usd_of(use):.3f}; {use.rule}"
+                for use in imputed
+            ),
+        ),
+    )
+
+
+def _uses(took: Mapping[str, Any]) -> Iterable[Use]:
+    """What the run came to: the ledgers, and by named rules what no SDK sees."""
+    requests: Counter[str] = Counter()
+    for ledger in took["ledger"].values():
+        requests.update(ledger["requests"])
+    yield from counted(
+        requests,
+        write_units=sum(ledger["write_units"] for ledger in took["ledger"].values()),
+        read_units=0,
+        tars=took["archives"],
+        storage_class=WORK.storage_class,
+    )
+    for use in full_bundles(WORK, COUNT):
+        if use.charge is Charge.DYNAMODB_READ_UNIT:
+            yield replace(use, unseen=True, rule=f"as in the model, since the local cloud counts too few: {use.rule}")
+    cpu_s = took["cpu_seconds"]
+    network_s = 2 * COUNT * WORK.file_bytes / WRITE_BYTES_PER_S
+    # Collect has less than a third of a processor.
+    collect_s = cpu_s["Collect"] * WRITE_GB / COLLECT_GB
+    write_s = cpu_s["WriteArchive"] + network_s + took["archives"] * ROUND_TRIPS_S
+    yield from unseen(
+        events=COUNT,
+        requests_to_write=took["requests_to_write"],
+        invocations=sum(took["invocations"].values()),
+        gb_seconds=collect_s * COLLECT_GB + write_s * WRITE_GB,
+        gb_seconds_rule=f"the CPU time of this run ({cpu_s['Collect'] / COUNT * 1000:.2f} and "
+        f"{cpu_s['WriteArchive'] / COUNT * 1000:.2f} ms a file) as if on one processor of 1,769 MB, and for "
+        f"WriteArchive {ROUND_TRIPS_S} s an archive and the bytes in and out at {WRITE_BYTES_PER_S / 1e6:.0f} MB/s",
+    )
+
+
+def _requests(took: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+    ledgers = [took["ledger"][name] for name in ("Collect", "WriteArchive")]
+    names = sorted({name for ledger in ledgers for name in ledger["requests"]})
+    for name in names:
+        counts = [ledger["requests"].get(name, 0) for ledger in ledgers]
+        yield (name, *(f"{each:,}" for each in counts), f"{sum(counts) / COUNT:.4f}")
+    for name in ("write_units", "read_units"):
+        units = [ledger[name] for ledger in ledgers]
+        yield (f"dynamodb {name.replace('_', ' ')}", *(f"{each:,.1f}" for each in units), f"{sum(units) / COUNT:.4f}")
+
+
+def _dollars(measured: Bill, model: Bill, least: Bill) -> Iterable[tuple[str, ...]]:
+    for charge in Charge:
+        quantities = [_sum(bill, charge) for bill in (measured, model)]
+        if not any(quantities):
+            continue
+        dollars = [bill.prices.usd(charge, _sum(bill, charge)) for bill in (measured, model, least)]
+        yield (charge.value, *(f"{each:,.0f}" for each in quantities), *(f"${each:.3f}" for each in dollars))
+    yield ("all", "", "", *(f"**${bill.usd:.2f}**" for bill in (measured, model, least)))
+
+
+def _sum(bill: Bill, charge: Charge) -> float:
+    return sum(use.quantity for use in bill.uses if use.charge is charge)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Buckets, tables and queues as the stacks make them, on a server without functions; files in them, and bundles.
+
+WriteArchive and Collect find them here, and are called in the process that is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from neve.aws import clients
+from neve.config import CollectConfig, WriteArchiveConfig, environment
+from neve.domain.bundle import Bundle, BundleState, total_bytes
+from neve.domain.outcome import Written
+from neve.domain.version import ObjectVersion, padded_sequencer
+from neve.flows.write_archive import ArchiveWriter
+from stacks.settings import Settings
+
+CONTENT, ARCHIVE = "bench-content", "bench-archive"
+FILES, ARCHIVES, PARKED = "bench-files", "bench-archives", "bench-parked"
+QUEUES = ("bench-collect", "bench-bundles", "bench-large")
+UPLOAD_THREADS = 16
+
+DEFAULTS = Settings()
+
+
+def prepare() -> None:
+    """Make buckets, tables and queues, and let WriteArchive and Collect find them."""
+    for bucket in (CONTENT, ARCHIVE):
+        clients.s3().create_bucket(Bucket=bucket)
+        clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    make_files_table(FILES)
+    clients.dynamodb().create_table(
+        TableName=ARCHIVES,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+            {"AttributeName": "unfinished", "AttributeType": "S"},
+            {"AttributeName": "due_at", "AttributeType": "N"},
+        ],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "unfinished",
+                "KeySchema": [
+                    {"AttributeName": "unfinished", "KeyType": "HASH"},
+                    {"AttributeName": "due_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+    )
+    clients.dynamodb().create_table(
+        TableName=PARKED,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
+    for queue in QUEUES:
+        clients.sqs().create_queue(QueueName=queue)
+    configure()
+
+
+def configure() -> None:
+    """Let WriteArchive and Collect find what `prepare` made, in this process or in an earlier one."""
+    collect, bundles, large = (clients.sqs().get_queue_url(QueueName=queue)["QueueUrl"] for queue in QUEUES)
+    os.environ.update(
+        environment(
+            WriteArchiveConfig(
+                content_bucket=CONTENT,
+                archive_bucket=ARCHIVE,
+                files_table=FILES,
+                archives_table=ARCHIVES,
+                parked_table=PARKED,
+                bundles_queue_url=bundles,
+                collect_queue_url=collect,
+                storage_class=DEFAULTS.storage_class,
+                fetch_threads=DEFAULTS.fetch_threads,
+            )
+        )
+        | environment(
+            CollectConfig(
+                content_bucket=CONTENT,
+                archives_table=ARCHIVES,
+                parked_table=PARKED,
+                collect_queue_url=collect,
+                bundles_queue_url=bundles,
+                large_queue_url=large,
+                target_bytes=DEFAULTS.target_bytes,
+                max_members=DEFAULTS.max_members,
+                max_age_s=1,
+            )
+        )
+    )
+
+
+def make_files_table(name: str) -> None:
+    """A table `files` with nothing in it."""
+    clients.dynamodb().create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "shard", "KeyType": "HASH"}, {"AttributeName": "sort", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "shard", "AttributeType": "N"},
+            {"AttributeName": "sort", "AttributeType": "B"},
+        ],
+    )
+
+
+def upload(folder: str, *, count: int, size_bytes: int) -> list[ObjectVersion]:
+    """Put `count` objects of random bytes into the content bucket; each has a CRC64NVME, as S3 gives it by default."""
+
+    def put(number: int) -> ObjectVersion:
+        key = f"media/{folder}/2026/10/{number:06}.jpg"
+        body = random.Random(f"{folder}{number}").randbytes(size_bytes)
+        answer = clients.s3().put_object(
+            Bucket=CONTENT, Key=key, Body=body, ContentType="image/jpeg", ChecksumAlgorithm="CRC64NVME"
+        )
+        return ObjectVersion(
+            key=key,
+            version_id=answer["VersionId"],
+            size_bytes=size_bytes,
+            etag=answer["ETag"].strip('"'),
+            sequencer=padded_sequencer(f"{number:018X}"),
+            event_at=now(),
+        )
+
+    with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+        return list(pool.map(put, range(count)))
+
+
+def sealed(bundle_id: str, versions: Sequence[ObjectVersion]) -> Bundle:
+    """The row of a bundle that Collect has filled with `versions`."""
+    return Bundle(
+        id=bundle_id,
+        kind="tar",
+        state=BundleState.SEALED,
+        size_bytes=total_bytes(versions),
+        count=len(versions),
+        due_at=now() + timedelta(minutes=5),
+    )
+
+
+def write(writer: ArchiveWriter, bundle_id: str) -> Written:
+    """Have the bundle written, as the handler does."""
+    return writer.write(bundle_id, owner="bench", until=now() + timedelta(minutes=5))
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
