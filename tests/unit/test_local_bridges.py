@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import types
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
@@ -16,7 +18,15 @@ from hypothesis import strategies as st
 
 from neve_local import bridges
 from neve_local.app import UNEVALUATED, PutWithoutCondition, without_statement
-from neve_local.bridges import BRIDGES, ENVELOPE_BYTES, LARGEST_PAYLOAD_BYTES, BridgeBroken, is_gathering, payload_count
+from neve_local.bridges import (
+    BRIDGES,
+    ENVELOPE_BYTES,
+    LARGEST_PAYLOAD_BYTES,
+    BridgeBroken,
+    SharedCode,
+    is_gathering,
+    payload_count,
+)
 
 
 def message(body_bytes: int, visible_at: float = 0) -> dict[str, Any]:
@@ -38,6 +48,20 @@ def test_a_function_with_other_parameters_breaks_the_bridge() -> None:
 def test_every_bridge_says_why() -> None:
     assert len({bridge.name for bridge in BRIDGES}) == len(BRIDGES)
     assert all(bridge.why for bridge in BRIDGES)
+
+
+def test_code_is_extracted_once_and_every_worker_has_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as packed:
+        packed.writestr("collect.py", "import neve")
+        packed.writestr("neve/__init__.py", "")
+    for worker in (tmp_path / "first", tmp_path / "second"):
+        worker.mkdir()
+        with SharedCode(tmp_path / "code.zip") as code:
+            code.extractall(worker)
+        assert (worker / "collect.py").read_text() == "import neve"
+    first, second = ((tmp_path / worker / "neve" / "__init__.py").resolve() for worker in ("first", "second"))
+    assert first == second
 
 
 def test_a_batch_is_as_large_as_asked_for_if_there_is_enough() -> None:
