@@ -153,7 +153,9 @@ class DynamoFiles:
         raise Transient(f"{len(left)} rows could not be written in {TRIES} tries")
 
     def _read(self, identities: Sequence[tuple[str, str]], *, consistent: bool) -> list[FileRow]:
-        return [row for batch in _cut_up(identities, READ_BATCH) for row in self._read_batch(batch, consistent)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            batches = pool.map(lambda batch: self._read_batch(batch, consistent), _cut_up(identities, READ_BATCH))
+            return [row for batch in batches for row in batch]
 
     def _read_batch(self, identities: Sequence[tuple[str, str]], consistent: bool) -> list[FileRow]:
         request: Any = {
