@@ -1,8 +1,8 @@
 """(a) WriteArchive against a bare loop of the same requests.
 
-The first archive is written with every request recorded. The bare loop sends the same requests again, by the same
-clients and as many threads, with bodies that lie ready: the GETs, the PUT of the manifest, the PUT of the tar, the
-conditional inserts. It reads no parts, claims nothing, hashes nothing, lays nothing out and checks nothing.
+The first archive is written with every request recorded. The bare loop sends the same GETs, PUTs and conditional writes
+of rows again, by the same clients and as many threads, with bodies and rows that lie ready. It reads no parts, looks up
+no rows, hashes nothing, lays nothing out and checks nothing.
 """
 
 from __future__ import annotations
@@ -99,14 +99,18 @@ class Pair:
 
     def bare(self) -> Run:
         """The requests that were recorded, without anything else."""
-        gets = self.recording.requests["GetObject"]
-        name = self._new_table()
-        serial = next(_BARE_SERIALS)
+        name, serial = self._new_table(), next(_BARE_SERIALS)
         keys = (manifest_key(serial), archive_key(serial, "tar"))
         puts = zip(self.recording.requests["PutObject"], keys, strict=True)
-        manifest, tar = (put | {"Key": key} for put, key in puts)
-        inserts = [_into(name, insert) for insert in self.recording.requests["BatchExecuteStatement"]]
-        return _timed(lambda: _send(gets, manifest, tar, inserts))
+        bundle_id = self._bundle()
+        replay = Replay(
+            gets=self.recording.requests["GetObject"],
+            puts=[put | {"Key": key} for put, key in puts],
+            inserts=[_into(name, insert) for insert in self.recording.requests["BatchExecuteStatement"]],
+            updates=[_of(bundle_id, serial, update, "Key") for update in self.recording.requests["UpdateItem"]],
+            rows=[_of(bundle_id, serial, row, "Item") for row in self.recording.requests["PutItem"]],
+        )
+        return _timed(replay.send)
 
     def _write(self, writer: ArchiveWriter, bundle_id: str) -> None:
         written = place.write(writer, bundle_id)
@@ -148,25 +152,51 @@ def _into(name: str, insert: dict[str, Any]) -> dict[str, Any]:
     return insert | {"Statements": statements}
 
 
-def _send(
-    gets: Sequence[dict[str, Any]], manifest: dict[str, Any], tar: dict[str, Any], inserts: Sequence[dict[str, Any]]
-) -> None:
-    s3, dynamodb = clients.s3(), clients.dynamodb()
+def _of(bundle_id: str, serial: int, request: dict[str, Any], where: str) -> dict[str, Any]:
+    """The write of a row in the table `archives`, for another bundle and archive."""
+    key = dict(request[where])
+    if key["pk"]["S"].startswith("bundle#"):
+        key["pk"] = {"S": f"bundle#{bundle_id}"}
+    elif key["pk"]["S"] == "archive":
+        key["sk"] = {"S": f"{serial:010d}"}
+    return request | {where: key}
 
-    def get(params: dict[str, Any]) -> bytes:
-        return s3.get_object(**params)["Body"].read()
 
-    def insert(params: dict[str, Any]) -> None:
-        for response in dynamodb.batch_execute_statement(**params)["Responses"]:
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Recorded requests, made fit to be sent once more. `updates`: a claim, those that number, two that finish."""
+
+    gets: Sequence[dict[str, Any]]
+    puts: Sequence[dict[str, Any]]
+    inserts: Sequence[dict[str, Any]]
+    updates: Sequence[dict[str, Any]]
+    rows: Sequence[dict[str, Any]]
+
+    def send(self) -> None:
+        """Send them all, in the order of WriteArchive."""
+        dynamodb = clients.dynamodb()
+        claim, *numbering, archived, finished = self.updates
+        dynamodb.update_item(**claim)
+        with ThreadPoolExecutor(place.DEFAULTS.fetch_threads) as pool:
+            list(pool.map(self._get, self.gets))
+        for update in numbering:
+            dynamodb.update_item(**update)
+        for put in self.puts:
+            clients.s3().put_object(**put)
+        for row in self.rows:
+            dynamodb.put_item(**row)
+        with ThreadPoolExecutor(INSERT_THREADS) as pool:
+            list(pool.map(self._insert, self.inserts))
+        dynamodb.update_item(**archived)
+        dynamodb.update_item(**finished)
+
+    def _get(self, params: dict[str, Any]) -> bytes:
+        return clients.s3().get_object(**params)["Body"].read()
+
+    def _insert(self, params: dict[str, Any]) -> None:
+        for response in clients.dynamodb().batch_execute_statement(**params)["Responses"]:
             if "Error" in response:
                 raise RuntimeError(f"a row was refused: {response['Error']}")
-
-    with ThreadPoolExecutor(place.DEFAULTS.fetch_threads) as pool:
-        list(pool.map(get, gets))
-    s3.put_object(**manifest)
-    s3.put_object(**tar)
-    with ThreadPoolExecutor(INSERT_THREADS) as pool:
-        list(pool.map(insert, inserts))
 
 
 def main() -> None:
