@@ -17,8 +17,8 @@ from neve.domain.outcome import Outcome
 from neve.domain.parked import Reason
 from neve.domain.tar import Rope
 from neve.domain.version import ObjectVersion
-from neve.errors import Busy, SourceChanged, SourceDamaged, SourceDenied, SourceUnfit, Transient
-from neve.flows.write_archive import PATIENCE
+from neve.errors import Busy, NeveError, SourceChanged, SourceDamaged, SourceDenied, SourceUnfit, Transient
+from neve.flows.write_archive import FORBEARANCE, PATIENCE
 from neve.ports import StoredArchive
 from tests.memory import CONTENT, MemoryArchiveStore, MemoryCloud, MemoryFiles
 
@@ -38,6 +38,22 @@ def collected(cloud: MemoryCloud, versions: Sequence[ObjectVersion]) -> str:
 
 def reasons(cloud: MemoryCloud) -> list[tuple[Reason, str]]:
     return sorted((item.reason, item.version.key if item.version else "") for item in cloud.parking_lot.items.values())
+
+
+def announced(cloud: MemoryCloud) -> list[ObjectVersion]:
+    """What waits to be collected again."""
+    return [version for message, _ in cloud.collect_queue.sent for version in parse(message, CONTENT).versions]
+
+
+def fail(cloud: MemoryCloud, versions: Sequence[ObjectVersion], error: Exception) -> None:
+    cloud.content.failures.update({version.key: error for version in versions})
+
+
+def try_until_patience_ends(cloud: MemoryCloud, bundle_id: str) -> None:
+    """All tries but the one at which members that cannot be read hold back the others no longer."""
+    while cloud.bundles.rows[bundle_id].tries < PATIENCE - 1:
+        with pytest.raises(Transient):
+            cloud.write(bundle_id)
 
 
 class DyingStore(MemoryArchiveStore):
@@ -108,8 +124,35 @@ def test_an_empty_bundle_becomes_void_and_draws_no_serial(cloud: MemoryCloud) ->
 def test_a_bundle_whose_parts_have_expired_is_parked(cloud: MemoryCloud) -> None:
     bundle_id = collected(cloud, cloud.versions(1))
     cloud.bundles.noted.clear()
-    assert cloud.write(bundle_id).outcome is Outcome.VOID
+    written = cloud.write(bundle_id)
+    assert written.outcome is Outcome.VOID
     assert reasons(cloud) == [(Reason.PARTS_MISSING, "")]
+
+
+def test_a_single_part_that_has_expired_is_noticed_and_the_rest_is_archived(cloud: MemoryCloud) -> None:
+    versions = cloud.versions(3)
+    for version in versions:
+        bundle_id = collected(cloud, [version])
+    cloud.bundles.noted[bundle_id].popitem()
+    written = cloud.write(bundle_id)
+    assert (written.outcome, written.files) == (Outcome.ARCHIVED, 2)
+    [item] = cloud.parking_lot.items.values()
+    assert (item.reason, item.bundle, item.detail) == (
+        Reason.PARTS_MISSING,
+        bundle_id,
+        "3 versions were noted, 2 are left",
+    )
+    cloud.verify(versions[:2])
+
+
+def test_a_part_that_nobody_counted_is_archived_and_hides_nothing(cloud: MemoryCloud) -> None:
+    """Collect died between a refused growth and taking the part back."""
+    versions = cloud.versions(2)
+    bundle_id = collected(cloud, versions[:1])
+    cloud.bundles.put_part(bundle_id, "late", versions[1:], cloud.now)
+    assert cloud.write(bundle_id).files == 2
+    assert not cloud.parking_lot.items
+    cloud.verify(versions)
 
 
 @pytest.mark.parametrize(
@@ -164,48 +207,138 @@ def test_if_nothing_is_left_no_archive_is_written_and_no_serial_drawn(cloud: Mem
     cloud.verify(versions, without=versions)
 
 
-@pytest.mark.parametrize("attempt", range(1, PATIENCE))
-def test_a_transient_failure_raises_and_gives_the_lease_back(cloud: MemoryCloud, attempt: int) -> None:
+def test_a_transient_failure_raises_and_gives_the_lease_back_as_long_as_patience_lasts(cloud: MemoryCloud) -> None:
     versions = cloud.versions(3)
     bundle_id = collected(cloud, versions)
-    cloud.content.failures[versions[1].key] = Transient("503")
-    with pytest.raises(Transient, match=r"1 of 3 members .*file-001.*503"):
-        cloud.write(bundle_id, attempt=attempt)
-    assert cloud.bundles.rows[bundle_id].lease_owner == ""
+    fail(cloud, versions[1:2], Transient("503"))
+    for tries in range(1, PATIENCE):
+        with pytest.raises(Transient, match=r"1 of 3 members .*file-001.*503"):
+            cloud.write(bundle_id)
+        assert cloud.bundles.rows[bundle_id].tries == tries
+        assert cloud.bundles.rows[bundle_id].lease_owner == ""
     assert not cloud.parking_lot.items
     assert not cloud.store.manifests
+    assert not cloud.collect_queue.sent
     cloud.content.failures.clear()
-    assert cloud.write(bundle_id, attempt=attempt + 1).files == 3
+    assert cloud.write(bundle_id).files == 3
 
 
-def test_what_keeps_failing_while_others_can_be_read_is_parked_at_last(cloud: MemoryCloud) -> None:
+def test_tries_that_met_anothers_lease_do_not_use_up_the_patience(cloud: MemoryCloud) -> None:
+    versions = cloud.versions(2)
+    bundle_id = collected(cloud, versions)
+    cloud.bundles.claim(bundle_id, owner="first", now=cloud.now, until=cloud.now + timedelta(seconds=40))
+    for _ in range(PATIENCE):
+        with pytest.raises(Busy):
+            cloud.write(bundle_id, owner="second")
+    cloud.bundles.release(bundle_id, owner="first")
+    fail(cloud, versions[:1], Transient("503"))
+    with pytest.raises(Transient):
+        cloud.write(bundle_id)
+    assert not cloud.collect_queue.sent
+
+
+def test_what_keeps_failing_while_others_can_be_read_is_collected_again_for_a_day_and_then_parked(
+    cloud: MemoryCloud,
+) -> None:
     versions = cloud.versions(3)
     bundle_id = collected(cloud, versions)
-    cloud.content.failures[versions[1].key] = Transient("503")
-    written = cloud.write(bundle_id, attempt=PATIENCE)
-    assert (written.files, written.parked) == (2, 1)
+    fail(cloud, versions[1:2], Transient("503"))
+    try_until_patience_ends(cloud, bundle_id)
+    written = cloud.write(bundle_id)
+    assert (written.files, written.parked, written.collected_again) == (2, 0, 1)
+    assert announced(cloud) == versions[1:2]
+    assert not cloud.parking_lot.items
+    cloud.drain()
+    assert cloud.now > versions[1].event_at + FORBEARANCE
     assert reasons(cloud) == [(Reason.SOURCE_UNREADABLE, versions[1].key)]
     cloud.verify(versions, without=[versions[1]])
 
 
-def test_when_all_of_s3_fails_nothing_is_ever_parked(cloud: MemoryCloud) -> None:
+@pytest.mark.parametrize("younger", [False, True], ids=["a day old", "a second younger"])
+def test_forbearance_ends_a_day_after_the_event(cloud: MemoryCloud, younger: bool) -> None:
+    versions = cloud.versions(2)
+    bundle_id = collected(cloud, versions)
+    fail(cloud, versions[:1], Transient("503"))
+    try_until_patience_ends(cloud, bundle_id)
+    cloud.now = versions[0].event_at + FORBEARANCE - timedelta(seconds=younger)
+    written = cloud.write(bundle_id)
+    assert (written.parked, written.collected_again) == ((0, 1) if younger else (1, 0))
+
+
+def test_what_is_collected_again_is_archived_once_it_can_be_read(cloud: MemoryCloud) -> None:
     versions = cloud.versions(3)
     bundle_id = collected(cloud, versions)
-    cloud.content.failures.update({version.key: Transient("503") for version in versions})
-    for attempt in range(1, 10):
-        with pytest.raises(Transient):
-            cloud.write(bundle_id, attempt=attempt)
+    fail(cloud, versions[1:2], Transient("503"))
+    try_until_patience_ends(cloud, bundle_id)
+    cloud.write(bundle_id)
+    cloud.content.failures.clear()
+    cloud.drain()
     assert not cloud.parking_lot.items
+    cloud.verify(versions)
+
+
+def test_when_all_of_s3_fails_nothing_is_parked_as_long_as_something_is_recent(cloud: MemoryCloud) -> None:
+    old = cloud.version("old")
+    cloud.now += FORBEARANCE
+    versions = [old, *cloud.versions(2)]
+    bundle_id = collected(cloud, versions)
+    fail(cloud, versions, Transient("503"))
+    for _ in range(10):
+        with pytest.raises(Transient, match="3 of 3 members"):
+            cloud.write(bundle_id)
+    assert not cloud.parking_lot.items
+    assert not cloud.collect_queue.sent
+    cloud.now += FORBEARANCE
+    written = cloud.write(bundle_id)
+    assert (written.outcome, written.parked, written.collected_again) == (Outcome.VOID, 3, 0)
+    cloud.verify(versions, without=versions)
 
 
 def test_gone_members_are_not_parked_before_the_others_can_be_read(cloud: MemoryCloud) -> None:
     versions = cloud.versions(2)
     bundle_id = collected(cloud, versions)
     del cloud.content.objects[versions[0].identity]
-    cloud.content.failures[versions[1].key] = Transient("503")
-    with pytest.raises(Transient):
-        cloud.write(bundle_id, attempt=PATIENCE)
+    fail(cloud, versions[1:], Transient("503"))
+    for _ in range(PATIENCE + 1):
+        with pytest.raises(Transient):
+            cloud.write(bundle_id)
     assert not cloud.parking_lot.items
+
+
+def test_when_every_member_is_denied_the_bundle_waits_for_a_day(cloud: MemoryCloud) -> None:
+    """A deployment took the permission away: that is no fault of the files."""
+    versions = cloud.versions(2)
+    bundle_id = collected(cloud, versions)
+    fail(cloud, versions, SourceDenied("403"))
+    for _ in range(PATIENCE + 1):
+        with pytest.raises(Transient, match=r"2 of 2 members .*403"):
+            cloud.write(bundle_id)
+    assert not cloud.parking_lot.items
+    cloud.content.failures.clear()
+    assert cloud.write(bundle_id).files == 2
+    cloud.verify(versions)
+
+
+def test_when_every_member_is_still_denied_after_a_day_all_are_parked(cloud: MemoryCloud) -> None:
+    versions = cloud.versions(2)
+    bundle_id = collected(cloud, versions)
+    fail(cloud, versions, SourceDenied("403"))
+    cloud.now += FORBEARANCE
+    assert cloud.write(bundle_id).parked == 2
+    assert {reason for reason, _ in reasons(cloud)} == {Reason.SOURCE_DENIED}
+    cloud.verify(versions, without=versions)
+
+
+@pytest.mark.parametrize("neighbour", [None, "gone"])
+def test_a_single_member_that_is_denied_is_parked_at_once(cloud: MemoryCloud, neighbour: str | None) -> None:
+    versions = cloud.versions(2 if neighbour else 1)
+    bundle_id = collected(cloud, versions)
+    fail(cloud, versions[:1], SourceDenied("403"))
+    for version in versions[1:]:
+        del cloud.content.objects[version.identity]
+    assert cloud.write(bundle_id).outcome is Outcome.VOID
+    assert (Reason.SOURCE_DENIED, versions[0].key) in reasons(cloud)
+    cloud.verify(versions, without=versions)
 
 
 def test_versions_that_another_archive_holds_are_dropped(cloud: MemoryCloud) -> None:
@@ -249,7 +382,7 @@ def test_a_try_that_fails_at_the_bucket_is_completed_by_the_next(cloud: MemoryCl
     bundle_id = collected(cloud, versions)
     with pytest.raises(Transient):
         cloud.write(bundle_id)
-    assert cloud.write(bundle_id, attempt=2).outcome is Outcome.ARCHIVED
+    assert cloud.write(bundle_id).outcome is Outcome.ARCHIVED
     assert (cloud.bundles.drawn, list(cloud.store.stated)) == (1, ["archives/0000000001.tar"])
     cloud.verify(versions)
 
@@ -297,9 +430,8 @@ def test_a_frozen_list_that_lost_a_member_is_given_up_and_the_others_are_collect
         cloud.content.objects[versions[1].identity] = (replace(source, sha256="0" * 64), body)
     written = cloud.write(bundle_id)
     assert (written.outcome, written.parked) == (Outcome.VOID, int(how == "gone"))
-    announced = [version for message, _ in cloud.collect_queue.sent for version in parse(message, CONTENT).versions]
     expected = [versions[0], versions[2]] if how == "gone" else versions
-    assert [version.identity for version in announced] == [version.identity for version in expected]
+    assert [version.identity for version in announced(cloud)] == [version.identity for version in expected]
     assert cloud.bundles.rows[bundle_id].state is BundleState.VOID
     assert not cloud.files.rows
     if how == "gone":
@@ -310,13 +442,43 @@ def test_a_frozen_list_that_lost_a_member_is_given_up_and_the_others_are_collect
 def test_a_frozen_list_waits_for_a_member_that_cannot_be_read_now(cloud: MemoryCloud) -> None:
     versions = cloud.versions(3)
     bundle_id = frozen(cloud, versions)
-    cloud.content.failures[versions[1].key] = Transient("503")
-    with pytest.raises(Transient):
-        cloud.write(bundle_id, attempt=PATIENCE + 1)
+    fail(cloud, versions[1:2], Transient("503"))
+    try_until_patience_ends(cloud, bundle_id)
     assert cloud.bundles.rows[bundle_id].state is BundleState.SEALED
     cloud.content.failures.clear()
     cloud.write(bundle_id)
     cloud.verify(versions)
+
+
+def test_a_frozen_list_of_which_nothing_can_be_read_waits_beyond_all_patience(cloud: MemoryCloud) -> None:
+    versions = cloud.versions(3)
+    bundle_id = frozen(cloud, versions)
+    fail(cloud, versions, Transient("503"))
+    for _ in range(2 * PATIENCE):
+        with pytest.raises(Transient):
+            cloud.write(bundle_id)
+    cloud.content.failures.clear()
+    assert cloud.write(bundle_id).files == 3
+    cloud.verify(versions)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_frozen_list_with_a_member_that_stays_unreadable_is_given_up_and_collected_again(
+    cloud: MemoryCloud, old: bool
+) -> None:
+    versions = cloud.versions(3)
+    bundle_id = frozen(cloud, versions)
+    fail(cloud, versions[1:2], Transient("503"))
+    try_until_patience_ends(cloud, bundle_id)
+    cloud.now += old * FORBEARANCE
+    written = cloud.write(bundle_id)
+    assert (written.outcome, written.serial) == (Outcome.VOID, 1)
+    assert (written.parked, written.collected_again) == ((1, 2) if old else (0, 3))
+    again = {version.identity for version in announced(cloud)}
+    assert again == {version.identity for version in versions if not old or version != versions[1]}
+    assert reasons(cloud) == ([(Reason.SOURCE_UNREADABLE, versions[1].key)] if old else [])
+    cloud.drain()
+    cloud.verify(versions, without=[versions[1]])
 
 
 def test_a_frozen_list_whose_tar_stands_needs_no_member_any_more(cloud: MemoryCloud) -> None:
@@ -330,28 +492,115 @@ def test_a_frozen_list_whose_tar_stands_needs_no_member_any_more(cloud: MemoryCl
     cloud.verify(versions)
 
 
-def test_another_tar_under_the_key_is_parked_and_nothing_is_indexed(cloud: MemoryCloud) -> None:
+def test_another_tar_under_the_key_is_parked_and_its_files_are_archived_under_the_next_serial(
+    cloud: MemoryCloud,
+) -> None:
     versions = cloud.versions(2)
     bundle_id = collected(cloud, versions)
     body = b"something else"
     cloud.store.put("archives/0000000001.tar", Rope([body]), Rope([body]).sha256())
     written = cloud.write(bundle_id)
-    assert (written.outcome, written.parked) == (Outcome.CONFLICT, 1)
+    assert (written.outcome, written.parked, written.collected_again) == (Outcome.CONFLICT, 1, 2)
     assert reasons(cloud) == [(Reason.ARCHIVE_CONFLICT, "")]
+    assert cloud.bundles.rows[bundle_id].state is BundleState.VOID
     assert not cloud.files.rows
     assert not cloud.archives.rows
     assert cloud.store.objects["archives/0000000001.tar"] == body
+    assert {version.identity for version in announced(cloud)} == {version.identity for version in versions}
+    cloud.drain()
+    cloud.verify(versions)
+    assert list(cloud.archives.rows) == [2]
 
 
-def test_another_manifest_under_the_key_is_adopted(cloud: MemoryCloud) -> None:
-    versions = cloud.versions(3)
-    frozen(cloud, versions[:2])
+def set_back(cloud: MemoryCloud, drawn: int = 0) -> None:
+    """The counter of serials goes back and the lane is as before the first bundle: the table was restored."""
+    cloud.bundles.drawn = drawn
+    cloud.bundles.named = ""
+
+
+@pytest.mark.parametrize("tar_stands", [True, False])
+def test_a_manifest_of_another_bundle_under_the_serial_is_left_alone_and_the_next_serial_is_drawn(
+    cloud: MemoryCloud, tar_stands: bool
+) -> None:
+    first, second = cloud.versions(2)
+    if tar_stands:
+        cloud.write(collected(cloud, [first]))
+    else:
+        frozen(cloud, [first])
     manifest = cloud.store.manifests[1]
-    cloud.bundles.drawn = 0
-    cloud.bundles.move_lane(previous=cloud.bundles.lane(), to="")
-    other = collected(cloud, versions)
-    assert cloud.write(other).files == 2
+    set_back(cloud)
+    bundle_id = collected(cloud, [second])
+    with pytest.raises(Transient, match=r"archive 1 .*gone back"):
+        cloud.write(bundle_id)
+    standing = cloud.bundles.rows[bundle_id]
+    assert (standing.serial, standing.state, standing.lease_owner) == (0, BundleState.SEALED, "")
+    written = cloud.write(bundle_id)
+    assert (written.outcome, written.serial, written.files) == (Outcome.ARCHIVED, 2, 1)
+    assert cloud.store.manifests[1] == manifest
+    cloud.drain()
+    cloud.verify([first, second])
+
+
+def test_a_serial_of_another_that_was_recorded_before_the_manifest_came_is_given_back_too(cloud: MemoryCloud) -> None:
+    """The try that drew it died before it met the manifest."""
+    first, second = cloud.versions(2)
+    cloud.write(collected(cloud, [first]))
+    set_back(cloud)
+    bundle_id = collected(cloud, [second])
+    cloud.bundles.claim(bundle_id, owner="dead", now=cloud.now, until=cloud.now)
+    cloud.bundles.assign_serial(bundle_id)
+    cloud.bundles.release(bundle_id, owner="dead")
+    with pytest.raises(Transient, match="gone back"):
+        cloud.write(bundle_id)
+    assert cloud.bundles.rows[bundle_id].serial == 0
+    cloud.drain()
+    cloud.verify([first, second])
+
+
+def test_a_counter_that_went_far_back_costs_a_try_for_each_serial_and_no_file(cloud: MemoryCloud) -> None:
+    versions = cloud.versions(8)
+    for version in versions[:5]:
+        cloud.write(collected(cloud, [version]))
+    set_back(cloud)
+    bundle_id = collected(cloud, versions[5:])
+    for _ in range(5):
+        with pytest.raises(Transient, match="gone back"):
+            cloud.write(bundle_id)
+    assert cloud.write(bundle_id).serial == 6
+    cloud.verify(versions)
+
+
+def test_another_manifest_of_the_same_bundle_is_adopted(cloud: MemoryCloud) -> None:
+    """Two writers of one bundle: one could not read a member, and was first."""
+    versions = cloud.versions(3)
+    bundle_id = collected(cloud, versions)
+    other = MemoryCloud(limits=LIMITS)
+    frozen(other, other.versions(2))
+    manifest = other.store.manifests[1]
+
+    class Raced(MemoryArchiveStore):
+        def put_manifest(self, manifest: Manifest) -> bool:
+            self.manifests.update(other.store.manifests)
+            return super().put_manifest(manifest)
+
+    cloud.store = Raced(content=cloud.content)
+    assert cloud.write(bundle_id).files == 2
     assert cloud.store.manifests == {1: manifest}
+
+
+def test_a_row_of_another_bundle_is_never_taken_for_ones_own(cloud: MemoryCloud) -> None:
+    """The bucket lost a manifest whose archive's row stands."""
+    first, second = cloud.versions(2)
+    cloud.write(collected(cloud, [first]))
+    row = cloud.archives.rows[1]
+    cloud.store.manifests.clear()
+    cloud.store.stated.clear()
+    set_back(cloud)
+    bundle_id = collected(cloud, [second])
+    with pytest.raises(NeveError, match="archive 1 "):
+        cloud.write(bundle_id)
+    assert cloud.archives.rows == {1: row}
+    assert second.identity not in cloud.files.rows
 
 
 @pytest.mark.parametrize("call", ["put_manifest", "put"])
@@ -434,8 +683,13 @@ def test_members_are_sorted_and_the_bytes_depend_on_nothing_but_the_members() ->
         versions = cloud.versions(5)[::order]
         for version in versions:
             cloud.collect([version])
-        cloud.now += timedelta(days=order + 2)
-        cloud.write(cloud.bundles.lane(), attempt=order + 2)
+        cloud.now += timedelta(hours=order + 2)
+        for _ in range(order + 2):
+            fail(cloud, versions, Transient("503"))
+            with pytest.raises(Transient):
+                cloud.write(cloud.bundles.lane())
+        cloud.content.failures.clear()
+        cloud.write(cloud.bundles.lane())
         tars.append(cloud.store.objects["archives/0000000001.tar"])
     assert tars[0] == tars[1]
 
