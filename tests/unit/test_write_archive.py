@@ -17,7 +17,7 @@ from neve.domain.outcome import Outcome
 from neve.domain.parked import Reason
 from neve.domain.tar import Rope
 from neve.domain.version import ObjectVersion
-from neve.errors import Busy, NeveError, SourceChanged, SourceDamaged, SourceDenied, SourceUnfit, Transient
+from neve.errors import Busy, SourceChanged, SourceDamaged, SourceDenied, SourceUnfit, Transient
 from neve.flows.write_archive import FORBEARANCE, PATIENCE
 from neve.ports import StoredArchive
 from tests.memory import CONTENT, MemoryArchiveStore, MemoryCloud, MemoryFiles
@@ -125,7 +125,7 @@ def test_a_bundle_whose_parts_have_expired_is_parked(cloud: MemoryCloud) -> None
     bundle_id = collected(cloud, cloud.versions(1))
     cloud.bundles.noted.clear()
     written = cloud.write(bundle_id)
-    assert written.outcome is Outcome.VOID
+    assert (written.outcome, written.parked) == (Outcome.VOID, 1)
     assert reasons(cloud) == [(Reason.PARTS_MISSING, "")]
 
 
@@ -135,7 +135,7 @@ def test_a_single_part_that_has_expired_is_noticed_and_the_rest_is_archived(clou
         bundle_id = collected(cloud, [version])
     cloud.bundles.noted[bundle_id].popitem()
     written = cloud.write(bundle_id)
-    assert (written.outcome, written.files) == (Outcome.ARCHIVED, 2)
+    assert (written.outcome, written.files, written.parked) == (Outcome.ARCHIVED, 2, 1)
     [item] = cloud.parking_lot.items.values()
     assert (item.reason, item.bundle, item.detail) == (
         Reason.PARTS_MISSING,
@@ -588,6 +588,25 @@ def test_another_manifest_of_the_same_bundle_is_adopted(cloud: MemoryCloud) -> N
     assert cloud.store.manifests == {1: manifest}
 
 
+@pytest.mark.parametrize("rows_stand", [True, False], ids=["rows stand", "rows lost"])
+def test_a_manifest_of_another_bundle_that_lists_nothing_but_announced_versions_loses_none_of_the_rest(
+    cloud: MemoryCloud, rows_stand: bool
+) -> None:
+    """After the tables were restored, everything is announced again, in other bundles."""
+    versions = cloud.versions(3)
+    cloud.write(collected(cloud, versions[:2]))
+    manifest = cloud.store.manifests[1]
+    if not rows_stand:
+        cloud.archives.rows.clear()
+        cloud.files.rows.clear()
+    set_back(cloud)
+    collected(cloud, versions)
+    cloud.drain()
+    cloud.verify(versions)
+    assert cloud.store.manifests[1] == manifest
+    assert not cloud.parking_lot.items
+
+
 def test_a_row_of_another_bundle_is_never_taken_for_ones_own(cloud: MemoryCloud) -> None:
     """The bucket lost a manifest whose archive's row stands."""
     first, second = cloud.versions(2)
@@ -597,10 +616,13 @@ def test_a_row_of_another_bundle_is_never_taken_for_ones_own(cloud: MemoryCloud)
     cloud.store.stated.clear()
     set_back(cloud)
     bundle_id = collected(cloud, [second])
-    with pytest.raises(NeveError, match="archive 1 "):
+    with pytest.raises(Transient, match=r"archive 1 .*gone back"):
         cloud.write(bundle_id)
     assert cloud.archives.rows == {1: row}
     assert second.identity not in cloud.files.rows
+    assert cloud.write(bundle_id).serial == 2
+    assert cloud.archives.rows[1] == row
+    assert cloud.files.rows[second.identity].archive == 2
 
 
 @pytest.mark.parametrize("call", ["put_manifest", "put"])

@@ -12,7 +12,7 @@ from neve.domain.bundle import Bundle, BundleState
 from neve.domain.index import ArchiveRow, ArchiveState, rows
 from neve.domain.manifest import Manifest
 from neve.domain.version import ObjectVersion
-from neve.errors import Busy, NeveError, Transient
+from neve.errors import Busy, Transient
 from neve.ports import Archives, Bundles, Files, StoredArchive
 
 
@@ -52,8 +52,8 @@ class Committer:
     def commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, now: datetime) -> int:
         """Write the archive's row, the files' rows, then the states; how many members another archive already had.
 
-        Every step may have been done before, by this process or another; repeating it changes nothing. Raises NeveError
-        if the serial's row is another bundle's.
+        Every step may have been done before, by this process or another; repeating it changes nothing. If the serial's
+        row is another bundle's it stays as it is, and the serial is given back; see disown.
         """
         standing = self.archives.put(
             ArchiveRow(
@@ -73,7 +73,7 @@ class Committer:
             )
         )
         if standing.bundle != bundle.id:
-            raise NeveError(f"archive {manifest.archive} is that of bundle {standing.bundle}, not of {bundle.id}")
+            disown(self.bundles, bundle.id, manifest.archive)
         duplicates = standing.duplicates
         if standing.state is ArchiveState.WRITTEN:
             duplicates = len(self.files.record(rows(manifest)))

@@ -63,11 +63,12 @@ class ArchiveWriter:
                 return self._write_new(bundle, announced)
             if not is_of(manifest, announced):
                 disown(self.bundles, bundle.id, bundle.serial)
-            return self._write_frozen(bundle, manifest)
+            return self._write_frozen(bundle, manifest, announced)
 
     def _write_new(self, bundle: Bundle, announced: Sequence[ObjectVersion]) -> Written:
         """Nothing is frozen yet: the members are those of the parts that can be read and are in no archive yet."""
-        if len(announced) < bundle.count:
+        missing = len(announced) < bundle.count
+        if missing:
             detail = f"{bundle.count} versions were noted, {len(announced)} are left"
             self._park(bundle, Reason.PARTS_MISSING, detail=detail)
         versions = distinct(announced)
@@ -75,9 +76,10 @@ class ArchiveWriter:
         wanted = [version for version in versions if version.identity not in held]
         fetched, failed = self._fetch(wanted)
         again = self._put_off(bundle, fetched, failed)
+        parked = len(failed) + missing
         if not fetched:
             self._void(bundle)
-            return Written(outcome=Outcome.VOID, duplicates=len(held), parked=len(failed), collected_again=len(again))
+            return Written(outcome=Outcome.VOID, duplicates=len(held), parked=parked, collected_again=len(again))
         serial = bundle.serial or self.bundles.assign_serial(bundle.id)
         bundle = replace(bundle, serial=serial)
         manifest, rope = build(serial, self.bucket, archive_key(serial, bundle.kind), [pair for _, pair in fetched])
@@ -89,20 +91,27 @@ class ArchiveWriter:
             if not is_of(frozen, announced):
                 disown(self.bundles, bundle.id, serial)
             if frozen != manifest:
-                return self._write_frozen(bundle, frozen)
+                return self._write_frozen(bundle, frozen, announced)
         written = self._send(bundle, manifest, rope)
         return replace(
             written,
             duplicates=written.duplicates + len(held),
-            parked=written.parked + len(failed),
+            parked=written.parked + parked,
             collected_again=written.collected_again + len(again),
         )
 
-    def _write_frozen(self, bundle: Bundle, manifest: Manifest) -> Written:
-        """The list stands: exactly this archive is completed, or given up if it can never be built again."""
+    def _write_frozen(self, bundle: Bundle, manifest: Manifest, announced: Sequence[ObjectVersion]) -> Written:
+        """The list stands: exactly this archive is completed, or given up if it can never be built again.
+
+        What it does not list is collected again. Mostly that is needless, since the try that froze the list has dealt
+        with it. But after the counter went back the list may be that of another bundle, with none but this one's files.
+        """
+        members = {_version(member.source).identity: member.source for member in manifest.members}
+        left_out = [version for version in distinct(announced) if version.identity not in members]
+        held = self.files.holders(left_out)
+        self._collect_again([version for version in left_out if version.identity not in held])
         if self.store.head(manifest.object_key):
             return self._send(bundle, manifest, None)
-        members = {_version(member.source).identity: member.source for member in manifest.members}
         fetched, failed = self._fetch([_version(source) for source in members.values()])
         again = self._put_off(bundle, fetched, failed)
         pairs = [(members[version.identity], body) for version, (_, body) in fetched]
