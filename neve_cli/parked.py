@@ -110,7 +110,7 @@ def _act(
     for parked_id, item in chosen:
         if not retry:
             if not dry_run:
-                _remove(deployed, parked_id, item)
+                deployed.parking_lot.remove(parked_id, item.parked_at)
             yield parked_id, "forgotten", item.detail
             continue
         try:
@@ -122,7 +122,7 @@ def _act(
             # In this order nothing is lost: what is announced twice is archived once.
             for message in announcements(deployed.outputs["ContentBucket"], [version]):
                 deployed.sqs.send_message(QueueUrl=deployed.outputs["CollectQueue"], MessageBody=message)
-            _remove(deployed, parked_id, item)
+            deployed.parking_lot.remove(parked_id, item.parked_at)
         yield parked_id, "retried", f"{version.key!r} version {version.version_id}, {version.size_bytes:,} bytes"
 
 
@@ -158,20 +158,6 @@ def _current(deployed: stack.Stack, item: Parked) -> ObjectVersion:
             return version
         raise
     return replace(version, size_bytes=head["ContentLength"], etag=head["ETag"].strip('"'))
-
-
-def _remove(deployed: stack.Stack, parked_id: str, item: Parked) -> None:
-    """Take it off the list, unless it was parked anew since it was read: that is another failure."""
-    failures = deployed.dynamodb.exceptions
-    try:
-        deployed.dynamodb.delete_item(
-            TableName=deployed.outputs["ParkedTable"],
-            Key={"id": {"S": parked_id}},
-            ConditionExpression="parked_at = :seen",
-            ExpressionAttributeValues={":seen": {"S": item.parked_at.isoformat()}},
-        )
-    except failures.ConditionalCheckFailedException:
-        return
 
 
 def _report(outcomes: Sequence[tuple[str, str, str]], *, dry_run: bool, as_json: bool) -> bool:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 STACKS = ("storage", "archive")
 """Those whose outputs the command needs; `operations` has none of them."""
 
-PAGE_ROWS = 200
-"""Rows that one query of `ls` brings: it merges 64 of them, and a page of DynamoDB's own 1 MB has thousands."""
-
 
 class StackNotFound(NeveError):
     """There is no such stack where these credentials lead; the message names the remedy."""
@@ -58,12 +55,10 @@ class Stack:
 
     @cached_property
     def files(self) -> DynamoFiles:
-        """The index of files, read in small pages."""
+        """The index of files."""
         from neve.aws.files_table import DynamoFiles  # noqa: PLC0415  # --help must not wait for botocore
 
-        client = self.session.client("dynamodb", config=_config())
-        client.meta.events.register("provide-client-params.dynamodb.Query", _in_small_pages)  # type: ignore[arg-type]  # it answers with the parameters
-        return DynamoFiles(client, self.outputs["FilesTable"])
+        return DynamoFiles(self.dynamodb, self.outputs["FilesTable"])
 
     @property
     def archives(self) -> DynamoArchives:
@@ -144,7 +139,3 @@ def _config() -> Any:
     from botocore.config import Config  # noqa: PLC0415
 
     return Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-
-
-def _in_small_pages(params: dict[str, Any], **_: Any) -> dict[str, Any]:
-    return {"Limit": PAGE_ROWS} | params

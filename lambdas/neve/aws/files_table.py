@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 READ_BATCH = 100
 WRITE_BATCH = 25
 """DynamoDB: BatchGetItem takes 100 keys, BatchExecuteStatement 25 statements."""
+PAGE_ROWS = 200
+"""64 shards are read side by side, and a page of each is some thousand rows of DynamoDB's 1 MB without a limit."""
 THREADS = 8
 TRIES = 6
 
@@ -115,7 +117,10 @@ class DynamoFiles:
         return list(self._query(shard(key), key_prefix(key), consistent=True))
 
     def under(self, prefix: str = "") -> Iterator[FileRow]:
-        """All archived versions of keys that begin with `prefix`, in the order of keys, shard by shard merged."""
+        """All archived versions of keys that begin with `prefix`, in the order of keys, shard by shard merged.
+
+        One page of each shard is in memory at a time.
+        """
         bound = prefix_bound(prefix)
         streams = [
             ((sort_key(row.key, row.pin), row) for row in self._query(number, bound, consistent=False))
@@ -187,6 +192,7 @@ class DynamoFiles:
             ExpressionAttributeNames=names,
             ExpressionAttributeValues=values,
             ConsistentRead=consistent,
+            PaginationConfig={"PageSize": PAGE_ROWS},
             ReturnConsumedCapacity="TOTAL",
         )
         with transient():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,13 @@ class DynamoParkingLot:
                 for item in page["Items"]:
                     yield item["id"]["S"], _to_parked(item)
 
-    def remove(self, parked_id: str) -> None:
-        """Forget what was parked under this id; nothing happens if nothing was."""
-        with transient():
-            self.client.delete_item(TableName=self.table, Key={"id": {"S": parked_id}}, ReturnConsumedCapacity="TOTAL")
+    def remove(self, parked_id: str, parked_at: datetime) -> None:
+        """Forget what was parked under this id at `parked_at`. What was parked anew since then stays."""
+        with transient(), suppress(self.client.exceptions.ConditionalCheckFailedException):
+            self.client.delete_item(
+                TableName=self.table,
+                Key={"id": {"S": parked_id}},
+                ConditionExpression="parked_at = :seen",
+                ExpressionAttributeValues={":seen": {"S": parked_at.isoformat()}},
+                ReturnConsumedCapacity="TOTAL",
+            )
