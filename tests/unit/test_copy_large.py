@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from neve.domain.bundle import Bundle, BundleState, Limits
+from neve.domain.events import parse
 from neve.domain.large import Range
-from neve.domain.manifest import Manifest, Source
+from neve.domain.manifest import Manifest, Source, parse_source, render_source
 from neve.domain.outcome import Outcome
 from neve.domain.parked import Reason
 from neve.domain.version import ObjectVersion
 from neve.errors import Busy, SourceChanged, SourceDenied, SourceGone, SourceUnfit, Transient
-from tests.memory import MemoryArchives, MemoryArchiveStore, MemoryCloud, MemoryContent
+from tests.memory import CONTENT, MemoryArchives, MemoryArchiveStore, MemoryBundles, MemoryCloud, MemoryContent
 
 LIMITS = Limits(target_bytes=1_000, max_members=10, max_age_s=20)
 SIX_GB = 6 * 10**9
@@ -197,17 +199,12 @@ def test_a_manifest_that_another_is_just_writing_is_awaited_and_one_that_stands_
 
 
 @pytest.mark.parametrize(
-    ("etag", "checksums", "parked"),
-    [
-        (None, {"SHA256": "right"}, []),
-        (None, {}, []),
-        ("0123-2", {}, [Reason.COPY_UNPROVEN]),
-        ("0123-2", {"CRC32": "AAAAAA=="}, [Reason.COPY_UNPROVEN]),
-    ],
+    ("etag", "checksums", "unproven"),
+    [(None, {"SHA256": "right"}, 0), (None, {}, 0), ("0123-2", {}, 1), ("0123-2", {"CRC32": "AAAAAA=="}, 1)],
     ids=["SHA-256", "ETag", "nothing", "nothing shared"],
 )
-def test_a_copy_is_indexed_even_if_it_cannot_be_proved_but_then_a_person_is_told(
-    cloud: MemoryCloud, etag: str | None, checksums: dict[str, str], parked: list[Reason]
+def test_a_copy_that_cannot_be_proved_is_indexed_and_counted_and_nobody_is_called(
+    cloud: MemoryCloud, etag: str | None, checksums: dict[str, str], unproven: int
 ) -> None:
     version = cloud.version("film", 2_000)
     source, body = cloud.content.objects.pop(version.identity)
@@ -215,9 +212,8 @@ def test_a_copy_is_indexed_even_if_it_cannot_be_proved_but_then_a_person_is_told
     version = replace(version, etag=etag or version.etag)
     cloud.content.objects[version.identity] = (replace(source, checksums=stated, etag=version.etag), body)
     written = cloud.copy(collected(cloud, version))
-    assert (written.outcome, reasons(cloud)) == (Outcome.ARCHIVED, parked)
-    assert written.parked == len(parked)
-    cloud.parking_lot.items.clear()
+    assert (written.outcome, written.unproven, written.parked) == (Outcome.ARCHIVED, unproven, 0)
+    assert not cloud.parking_lot.items
     cloud.verify([version])
 
 
@@ -226,16 +222,119 @@ def _base64(digest: str) -> str:
 
 
 @pytest.mark.parametrize("stated", [{"checksums": {"CRC64NVME": "BBBBBBBBBBA="}}, {}], ids=["checksum", "size"])
-def test_a_copy_that_differs_is_parked_and_not_indexed(cloud: MemoryCloud, stated: dict[str, Any]) -> None:
+def test_a_copy_that_differs_is_parked_and_not_indexed_and_its_source_is_collected_again(
+    cloud: MemoryCloud, stated: dict[str, Any]
+) -> None:
     if not stated:
         cloud.cut = lambda size_bytes: forty_parts(size_bytes)[:-1]
     version = stubbed(cloud, **stated)
     bundle_id = collected(cloud, version)
     written = cloud.copy(bundle_id)
     assert (written.outcome, reasons(cloud)) == (Outcome.CONFLICT, [Reason.ARCHIVE_CONFLICT])
+    assert (written.serial, written.parked, written.collected_again) == (1, 1, 1)
     assert not cloud.files.rows
     assert not cloud.store.manifests
     assert not cloud.archives.rows
+    assert cloud.bundles.rows[bundle_id].state is BundleState.VOID
+    [message] = cloud.collect_queue.take()
+    assert parse(message, CONTENT).versions == (version,)
+
+
+def test_another_object_under_the_key_is_parked_and_the_source_is_archived_under_the_next_serial(
+    cloud: MemoryCloud,
+) -> None:
+    version = cloud.version("film", 2_000)
+    bundle_id = collected(cloud, version)
+    foreign = cloud.version("foreign", 1_999)
+    cloud.store.copy("archives/0000000001.object", foreign, "SHA256")
+    assert cloud.copy(bundle_id).outcome is Outcome.CONFLICT
+    cloud.drain()
+    cloud.verify([version])
+    assert cloud.store.objects["archives/0000000001.object"] == cloud.content.objects[foreign.identity][1]
+    assert list(cloud.archives.rows) == [2]
+
+
+def test_a_conflict_that_dies_before_its_bundle_is_void_is_parked_once_and_loses_nothing(cloud: MemoryCloud) -> None:
+    class Dying(MemoryBundles):
+        died = False
+
+        def void(self, bundle: Bundle, now: datetime) -> bool:
+            if not self.died:
+                self.died = True
+                raise Transient("503")
+            return super().void(bundle, now)
+
+    cloud.bundles = Dying()
+    version = cloud.version("film", 2_000)
+    bundle_id = collected(cloud, version)
+    cloud.store.copy("archives/0000000001.object", cloud.version("foreign", 1_999), "SHA256")
+    with pytest.raises(Transient):
+        cloud.copy(bundle_id)
+    cloud.drain()
+    assert reasons(cloud) == [Reason.ARCHIVE_CONFLICT]
+    cloud.verify([version])
+
+
+# The counter of serials has gone back
+
+
+@pytest.mark.parametrize("when", ["recorded before", "met while copying"])
+def test_a_manifest_of_another_archive_under_the_serial_is_left_alone_and_the_next_serial_is_drawn(
+    cloud: MemoryCloud, when: str
+) -> None:
+    first, second = cloud.version("first", 2_000), cloud.version("second", 3_000)
+    cloud.copy(collected(cloud, first))
+    manifest, archive = cloud.store.manifests[1], cloud.archives.rows[1]
+    cloud.bundles.drawn = 0
+    bundle_id = collected(cloud, second)
+    if when == "recorded before":
+        cloud.bundles.assign_serial(bundle_id, source=render_source(cloud.content.describe(second)))
+    else:
+        cloud.store.stated.pop("archives/0000000001.object")
+    with pytest.raises(Transient, match=r"archive 1 .*gone back"):
+        cloud.copy(bundle_id)
+    standing = cloud.bundles.rows[bundle_id]
+    assert (standing.serial, standing.source, standing.upload_id, standing.lease_owner) == (0, "", "", "")
+    assert standing.state is BundleState.SEALED
+    written = cloud.copy(bundle_id)
+    assert (written.outcome, written.serial) == (Outcome.ARCHIVED, 2)
+    assert (cloud.store.manifests[1], cloud.archives.rows[1]) == (manifest, archive)
+    assert {identity: row.archive for identity, row in cloud.files.rows.items()} == {
+        first.identity: 1,
+        second.identity: 2,
+    }
+    assert not cloud.parking_lot.items
+
+
+def test_a_tar_under_the_serial_costs_a_large_object_a_try(cloud: MemoryCloud) -> None:
+    """Its manifest stands under the serial, its object under another key than a large one's."""
+    small, large = cloud.version("small", 10), cloud.version("film", 2_000)
+    cloud.collect([small])
+    cloud.drain()
+    cloud.bundles.drawn = 0
+    bundle_id = collected(cloud, large)
+    with pytest.raises(Transient, match="gone back"):
+        cloud.copy(bundle_id)
+    cloud.drain()
+    cloud.verify([small, large])
+    assert not cloud.parking_lot.items
+
+
+def test_the_row_of_another_bundle_stays_and_the_source_is_archived_under_the_next_serial(cloud: MemoryCloud) -> None:
+    """The bucket lost a manifest whose archive's row stands."""
+    first, second = cloud.version("first", 2_000), cloud.version("second", 3_000)
+    cloud.copy(collected(cloud, first))
+    row = cloud.archives.rows[1]
+    cloud.store.manifests.clear()
+    cloud.store.stated.clear()
+    cloud.bundles.drawn = 0
+    bundle_id = collected(cloud, second)
+    with pytest.raises(Transient, match="gone back"):
+        cloud.copy(bundle_id)
+    assert cloud.archives.rows == {1: row}
+    assert cloud.copy(bundle_id).serial == 2
+    assert cloud.archives.rows[1] == row
+    assert cloud.files.rows[second.identity].archive == 2
 
 
 @pytest.mark.parametrize(
@@ -265,6 +364,61 @@ def test_a_source_that_cannot_be_read_now_is_tried_again(cloud: MemoryCloud) -> 
     with pytest.raises(Transient):
         cloud.copy(bundle_id)
     assert cloud.bundles.rows[bundle_id].lease_owner == ""
+
+
+def test_what_s3_says_of_the_source_is_recorded_with_the_serial_before_anything_is_copied(cloud: MemoryCloud) -> None:
+    class Watching(MemoryArchiveStore):
+        seen = ""
+
+        def copy(self, object_key: str, version: ObjectVersion, algorithm: str) -> bool:
+            self.seen = cloud.bundles.rows[bundle_id].source
+            return super().copy(object_key, version, algorithm)
+
+    cloud.store = Watching(content=cloud.content)
+    version = cloud.version("film", 2_000, content_type="video/mp4")
+    bundle_id = collected(cloud, version)
+    cloud.copy(bundle_id)
+    assert parse_source(cloud.store.seen) == cloud.content.describe(version)
+
+
+def test_a_source_that_goes_between_its_copy_and_the_manifest_is_archived(cloud: MemoryCloud) -> None:
+    """The copy is all that is left of it, and S3 has proved it by what was recorded of the source."""
+
+    class Dying(MemoryArchiveStore):
+        died = False
+
+        def put_manifest(self, manifest: Manifest) -> bool:
+            if not self.died:
+                self.died = True
+                raise Transient("503")
+            return super().put_manifest(manifest)
+
+    cloud.store = Dying(content=cloud.content)
+    stated: dict[str, Any] = {"content_type": "video/mp4", "user_metadata": {"owner": "ann"}, "tags": {"a": "b"}}
+    version = cloud.version("film", 2_000, **stated)
+    bundle_id = collected(cloud, version)
+    with pytest.raises(Transient):
+        cloud.copy(bundle_id)
+    assert (list(cloud.store.stated), cloud.store.manifests) == (["archives/0000000001.object"], {})
+    cloud.content.objects.clear()
+    written = cloud.copy(bundle_id)
+    assert (written.outcome, written.serial, written.unproven) == (Outcome.ARCHIVED, 1, 0)
+    assert not cloud.parking_lot.items
+    cloud.verify([version])
+    source = cloud.store.manifests[1].members[0].source
+    assert {name: getattr(source, name) for name in stated} == stated
+
+
+def test_a_source_that_goes_before_its_copy_is_parked_and_the_serial_stays_unused(cloud: MemoryCloud) -> None:
+    version = cloud.version("film", 2_000)
+    bundle_id = collected(cloud, version)
+    cloud.bundles.claim(bundle_id, owner="dead", now=cloud.now, until=cloud.now)
+    cloud.bundles.assign_serial(bundle_id, source=render_source(cloud.content.describe(version)))
+    cloud.bundles.release(bundle_id, owner="dead")
+    cloud.content.objects.clear()
+    assert cloud.copy(bundle_id).outcome is Outcome.VOID
+    assert reasons(cloud) == [Reason.SOURCE_GONE]
+    assert cloud.bundles.rows[bundle_id].state is BundleState.VOID
 
 
 def test_a_source_that_goes_after_its_manifest_was_written_is_indexed_all_the_same(cloud: MemoryCloud) -> None:
