@@ -100,8 +100,8 @@ class MemoryBundles:
         return self._store(replace(row, serial=self.drawn, source=source)).serial
 
     def drop_serial(self, bundle_id: str, serial: int) -> None:
-        row = self.rows[bundle_id]
-        if row.serial == serial and row.state is BundleState.SEALED:
+        row = self.rows.get(bundle_id)
+        if row is not None and row.serial == serial and row.state is BundleState.SEALED:
             self._store(replace(row, serial=0, source="", upload_id=""))
 
     def record_upload(self, bundle_id: str, *, previous: str, upload_id: str) -> str:

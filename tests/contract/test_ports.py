@@ -215,6 +215,21 @@ def test_a_lease_keeps_others_away_until_it_ends(ports: Ports) -> None:
     assert taken.lease_owner == "other"
 
 
+def test_claims_that_take_effect_are_counted(ports: Ports) -> None:
+    ports.bundles.create(bundle())
+    assert ports.bundles.get("b") == bundle(tries=0)
+    tries = []
+    for owner in ("me", "me", "other", "me"):
+        claimed = ports.bundles.claim("b", owner=owner, now=NOW, until=LATER)
+        assert claimed is not None
+        tries.append(claimed.tries)
+    assert tries == [1, 2, 2, 3], "the other's was refused"
+    ports.bundles.finish("b", NOW)
+    finished = ports.bundles.claim("b", owner="me", now=NOW, until=LATER)
+    assert finished is not None
+    assert finished.tries == 3
+
+
 def test_only_its_owner_ends_a_lease(ports: Ports) -> None:
     ports.bundles.create(bundle())
     ports.bundles.claim("b", owner="me", now=NOW, until=LATER)
@@ -223,7 +238,7 @@ def test_only_its_owner_ends_a_lease(ports: Ports) -> None:
     assert standing is not None
     assert standing.lease_owner == "me"
     ports.bundles.release("b", owner="me")
-    assert ports.bundles.get("b") == bundle(state=BundleState.SEALED)
+    assert ports.bundles.get("b") == bundle(state=BundleState.SEALED, tries=1)
     ports.bundles.release("b", owner="me")
     ports.bundles.release("none", owner="me")
     assert ports.bundles.get("none") is None
@@ -243,6 +258,40 @@ def test_what_was_finished_meanwhile_gets_no_serial(ports: Ports) -> None:
     with pytest.raises(Transient):
         ports.bundles.assign_serial("b")
     assert ports.bundles.get("b") == bundle(state=BundleState.VOID)
+
+
+def test_the_source_is_recorded_with_the_serial_and_the_first_one_stays(ports: Ports) -> None:
+    ports.bundles.create(bundle(state=BundleState.SEALED, kind="object"))
+    text = '{"key": "\\u00e4", "version_id": "v1"}'
+    assert ports.bundles.assign_serial("b", source=text) == 1
+    assert ports.bundles.assign_serial("b", source="other") == 1
+    assert ports.bundles.get("b") == bundle(state=BundleState.SEALED, kind="object", serial=1, source=text)
+
+
+def test_a_serial_is_dropped_only_if_the_sealed_bundle_has_it(ports: Ports) -> None:
+    ports.bundles.create(bundle(state=BundleState.SEALED))
+    ports.bundles.create(bundle("plain", BundleState.SEALED))
+    assert ports.bundles.assign_serial("b", source="{}") == 1
+    ports.bundles.record_upload("b", previous="", upload_id="u")
+    standing = bundle(state=BundleState.SEALED, serial=1, source="{}", upload_id="u")
+    ports.bundles.drop_serial("b", 2)
+    assert ports.bundles.get("b") == standing
+    ports.bundles.drop_serial("b", 1)
+    assert ports.bundles.get("b") == bundle(state=BundleState.SEALED), "what belonged to the serial went with it"
+    ports.bundles.drop_serial("b", 1)
+    assert ports.bundles.assign_serial("b") == 2
+    ports.bundles.drop_serial("plain", 1)
+    assert ports.bundles.get("plain") == bundle("plain", BundleState.SEALED)
+    ports.bundles.drop_serial("none", 1)
+    assert ports.bundles.get("none") is None
+
+
+def test_what_is_finished_keeps_its_serial(ports: Ports) -> None:
+    ports.bundles.create(bundle(state=BundleState.SEALED))
+    ports.bundles.assign_serial("b")
+    ports.bundles.finish("b", NOW)
+    ports.bundles.drop_serial("b", 1)
+    assert ports.bundles.get("b") == bundle(state=BundleState.ARCHIVED, serial=1)
 
 
 def test_the_first_upload_recorded_counts(ports: Ports) -> None:
@@ -267,6 +316,25 @@ def test_a_bundle_becomes_void_only_as_it_was_seen(ports: Ports) -> None:
     assert ports.bundles.get("none") is None
 
 
+def test_a_bundle_that_has_drawn_a_serial_since_it_was_seen_does_not_become_void(ports: Ports) -> None:
+    """Another writer has frozen the list: to void the bundle would strand what was archived."""
+    ports.bundles.create(bundle(state=BundleState.SEALED))
+    ports.bundles.assign_serial("b")
+    assert not ports.bundles.void(bundle(state=BundleState.SEALED), NOW)
+    assert not ports.bundles.void(bundle(state=BundleState.SEALED, serial=2), NOW)
+    assert ports.bundles.get("b") == bundle(state=BundleState.SEALED, serial=1)
+    assert ports.bundles.void(bundle(state=BundleState.SEALED, serial=1), NOW)
+    assert ports.bundles.get("b") == bundle(state=BundleState.VOID, serial=1)
+
+
+def test_a_bundle_that_has_given_its_serial_back_since_it_was_seen_does_not_become_void(ports: Ports) -> None:
+    ports.bundles.create(bundle(state=BundleState.SEALED))
+    ports.bundles.assign_serial("b")
+    ports.bundles.drop_serial("b", 1)
+    assert not ports.bundles.void(bundle(state=BundleState.SEALED, serial=1), NOW)
+    assert ports.bundles.void(bundle(state=BundleState.SEALED), NOW)
+
+
 def test_only_what_is_sealed_is_finished(ports: Ports) -> None:
     for state in BundleState:
         ports.bundles.create(bundle(state, state))
@@ -283,13 +351,13 @@ def test_overdue_is_what_is_unfinished_and_past_its_time(ports: Ports) -> None:
     assert sorted(found.id for found in ports.bundles.overdue(NOW)) == ["old open", "old sealed"]
     assert ports.bundles.finish("old sealed", NOW)
     assert ports.bundles.void(bundle("old open"), NOW)
-    assert ports.bundles.overdue(NOW) == []
+    assert list(ports.bundles.overdue(NOW)) == []
 
 
 def test_more_than_a_hundred_overdue_bundles_are_all_found(ports: Ports) -> None:
     for number in range(120):
         ports.bundles.create(bundle(f"{number}"))
-    assert len(ports.bundles.overdue(LATER)) == 120
+    assert len(list(ports.bundles.overdue(LATER))) == 120
 
 
 # Archives
