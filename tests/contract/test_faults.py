@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import (
+    ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
     FlexibleChecksumError,
@@ -124,17 +125,68 @@ MEANINGS: list[tuple[int, str, type[NeveError]]] = [
 
 @pytest.mark.parametrize(("status", "code", "meaning"), MEANINGS, ids=str)
 def test_each_refusal_to_read_a_version_has_its_meaning(
-    answers: Stubber, s3: Any, status: int, code: str, meaning: type[NeveError]
+    answers: Stubber, content: S3Content, status: int, code: str, meaning: type[NeveError]
 ) -> None:
-    content, store = S3Content(s3, "content"), S3ArchiveStore(s3, "archive", "content", "GLACIER")
-    for operation in ("get_object", "head_object", "upload_part_copy"):
+    for operation in ("get_object", "head_object"):
         answers.add_client_error(operation, code, http_status_code=status)
     with pytest.raises(meaning):
         content.fetch(VERSION)
     with pytest.raises(meaning):
         content.describe(VERSION)
-    with pytest.raises(meaning):
-        store.copy_part("archives/1.object", "upload", VERSION, PART)
+
+
+def copies(answers: Stubber, store: S3ArchiveStore, status: int, code: str) -> Iterator[Callable[[], object]]:
+    """Both ways to copy, each of which S3 answers with this error."""
+    answers.add_client_error("copy_object", code, http_status_code=status)
+    if status in (409, 412):
+        answers.add_client_error("head_object", "404", http_status_code=404)  # no, nothing stands at the destination
+    yield lambda: store.copy("archives/1.object", VERSION, "SHA256")
+    answers.add_client_error("upload_part_copy", code, http_status_code=status)
+    yield lambda: store.copy_part("archives/1.object", "upload", VERSION, PART)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "meaning"),
+    [(403, "ObjectNotInActiveTierError", SourceDenied), (403, "InvalidObjectState", SourceDenied)]
+    + [each for each in MEANINGS if issubclass(each[2], SourceGone | SourceChanged | Transient)],
+    ids=str,
+)
+def test_a_copy_that_fails_for_its_source_says_so(
+    answers: Stubber, store: S3ArchiveStore, status: int, code: str, meaning: type[NeveError]
+) -> None:
+    for copy in copies(answers, store, status, code):
+        with pytest.raises(meaning):
+            copy()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (status, code)
+        for status, code, meaning in MEANINGS
+        if issubclass(meaning, SourceDenied | SourceUnfit) and code != "InvalidObjectState"
+    ],
+    ids=str,
+)
+def test_a_copy_that_is_refused_although_its_source_was_described_is_no_fault_of_the_source(
+    answers: Stubber, store: S3ArchiveStore, status: int, code: str
+) -> None:
+    """The archive bucket's policy, its key, or a setting is wrong: to park the source would hide that."""
+    for copy in copies(answers, store, status, code):
+        with pytest.raises(ClientError) as caught:
+            copy()
+        assert not isinstance(caught.value, NeveError)
+
+
+def test_a_bucket_that_does_not_exist_is_no_fault_of_the_version(
+    answers: Stubber, content: S3Content, store: S3ArchiveStore
+) -> None:
+    answers.add_client_error("get_object", "NoSuchBucket", http_status_code=404)
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        content.fetch(VERSION)
+    for copy in copies(answers, store, 404, "NoSuchBucket"):
+        with pytest.raises(ClientError, match="NoSuchBucket"):
+            copy()
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ CHECKSUMS = ("SHA256", "SHA1", "CRC64NVME", "CRC32C", "CRC32")
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
+_ASLEEP = ("InvalidObjectState", "ObjectNotInActiveTierError")
+"""403: the source lies in a Glacier class; the second is what a copy says."""
+
 _TEXTS = {
     "content_type": "ContentType",
     "content_encoding": "ContentEncoding",
@@ -55,7 +58,8 @@ def reading(version: ObjectVersion, *, read_before: bool = False) -> Iterator[No
     """Turn what S3 answers about a source version into neve's errors.
 
     A bucket that does not exist is no fault of the version. Nor is a copy that S3 refuses or finds malformed, if the
-    version could be `read_before`: then the destination is the reason. Such errors come out as they are.
+    version could be `read_before`: then the destination is the reason, unless S3 says that the bytes of the source lie
+    in a Glacier class, of which HEAD says nothing. Such errors come out as they are.
     """
     where = f"{version.key!r} version {version.version_id}"
     try:
@@ -63,7 +67,9 @@ def reading(version: ObjectVersion, *, read_before: bool = False) -> Iterator[No
             yield
     except ClientError as error:
         answer = f"{where}: {status(error)} {code(error)}"
-        if code(error) == "NoSuchBucket" or (read_before and status(error) in (400, 403)):
+        if code(error) == "NoSuchBucket":
+            raise
+        if read_before and status(error) in (400, 403) and code(error) not in _ASLEEP:
             raise
         match status(error):
             case 404 | 405:  # 405: the version is a delete marker
