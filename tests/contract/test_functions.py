@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import json
 import os
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import write_archive
 from neve.aws import clients, invocation
 from neve.aws.invocation import BACKOFF_S, TRANSIENT_BACKOFF_S, backoff_s
 from neve.aws.ledger import LEDGER
-from neve.domain.bundle import write_request
+from neve.domain.bundle import requested_bundle, write_request
 from neve.domain.manifest import parse_contents
 from neve.domain.parked import Reason
 from neve.domain.version import ObjectVersion
@@ -217,7 +220,10 @@ def test_the_same_event_a_hundred_times_in_any_order_is_one_file(cloud: MotoClou
 
 @pytest.mark.parametrize(
     ("operation", "code", "seconds"),
-    [("PutItem", "ThrottlingException", TRANSIENT_BACKOFF_S), ("UpdateItem", "AccessDeniedException", BACKOFF_S)],
+    [
+        ("PutItem", "ThrottlingException", TRANSIENT_BACKOFF_S[1]),
+        ("UpdateItem", "AccessDeniedException", 2 * BACKOFF_S),
+    ],
 )
 def test_no_event_is_acknowledged_before_it_is_noted(
     cloud: MotoCloud, shown: list[tuple[str, int]], operation: str, code: str, seconds: int
@@ -230,22 +236,112 @@ def test_no_event_is_acknowledged_before_it_is_noted(
     finally:
         end()
     assert failed == ["message-0", "message-1"]
-    assert shown == [("receipt-0", 2 * seconds), ("receipt-1", 2 * seconds)]
+    assert shown == [("receipt-0", seconds), ("receipt-1", seconds)]
     assert invoke(collect.handler, *map(s3_event, versions)) == []
     cloud.run()
     assert len(cloud.all_files()) == 2
 
 
+def refuse_key(key: str, code: str) -> Any:
+    """DynamoDB refuses every part that holds this key; what is returned ends it."""
+
+    def answer(params: dict[str, Any], **_: Any) -> None:
+        noted = json.loads(params["body"])["Item"].get("versions")
+        if noted and key.encode() in zlib.decompress(base64.b64decode(noted["B"])):
+            response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+            raise ClientError(response, "PutItem")
+
+    events = clients.dynamodb().meta.events
+    events.register_first("before-call.*.PutItem", answer)
+    return lambda: events.unregister("before-call.*.PutItem", answer)
+
+
+def test_a_message_that_can_never_be_collected_fails_alone(cloud: MotoCloud, shown: list[tuple[str, int]]) -> None:
+    versions = [cloud.upload(key, key.encode()) for key in ("before", "poison", "after")]
+    end = refuse_key("poison", "ValidationException")
+    try:
+        assert invoke(collect.handler, *map(s3_event, versions), delivery=3) == ["message-1"]
+    finally:
+        end()
+    assert shown == [("receipt-1", 3 * BACKOFF_S)]
+    cloud.run()
+    assert {row.key for row in cloud.all_files()} == {"before", "after"}
+    assert not list(cloud.parking_lot.all())
+
+
+def test_what_may_pass_sends_the_whole_batch_back(cloud: MotoCloud, shown: list[tuple[str, int]]) -> None:
+    """To try a thousand messages one by one would only add to the load."""
+    versions = [cloud.upload(key, key.encode()) for key in ("before", "poison", "after")]
+    end = refuse_key("poison", "ThrottlingException")
+    try:
+        assert invoke(collect.handler, *map(s3_event, versions)) == ["message-0", "message-1", "message-2"]
+    finally:
+        end()
+    assert {seconds for _, seconds in shown} == {TRANSIENT_BACKOFF_S[0]}
+    assert invoke(collect.handler, *map(s3_event, versions)) == []
+    cloud.run()
+    assert len(cloud.all_files()) == 3
+
+
+def test_each_bad_record_of_a_message_is_parked_and_its_neighbours_are_collected(cloud: MotoCloud) -> None:
+    good = cloud.upload("a", b"a")
+    records = [json.loads(s3_event(version))["Records"][0] for version in (good, good, good, good)]
+    records[0]["s3"]["bucket"]["name"] = "other"
+    records[1]["s3"]["object"] |= {"key": "long", "sequencer": "1" * 33}
+    records[2]["s3"]["object"]["size"] = -1
+    assert invoke(collect.handler, json.dumps({"Records": records})) == []
+    parked = [item for _, item in cloud.parking_lot.all()]
+    assert sorted(item.detail[:9] for item in parked) == ["record 0:", "record 1:", "record 2:"]
+    assert {item.reason for item in parked} == {Reason.EVENT_INVALID}
+    assert any("a sequencer of 33 digits" in item.detail for item in parked)
+    cloud.run()
+    assert [row.key for row in cloud.all_files()] == ["a"]
+
+
+@pytest.mark.parametrize("handler", [write_archive.handler, copy_large.handler], ids=["bundles", "large"])
+def test_what_is_no_request_to_write_a_bundle_is_parked_and_acknowledged(
+    cloud: MotoCloud, shown: list[tuple[str, int]], handler: Any
+) -> None:
+    version = cloud.upload("a", b"a" * (TARGET + 1 if handler is copy_large.handler else 1))
+    cloud.announce(version)
+    cloud.deliver("collect")
+    [bundle] = cloud.bundles.unfinished()
+    bodies = ["not a request", write_request(bundle.id), '{"bundle": 7}', "[" * 100_000]
+    assert invoke(handler, *bodies) == []
+    assert not shown
+    assert [row.key for row in cloud.all_files()] == ["a"]
+    parked = [item for _, item in cloud.parking_lot.all()]
+    assert {item.reason for item in parked} == {Reason.EVENT_INVALID}
+    assert sorted(item.evidence[:20] for item in parked) == sorted(
+        body[:20] for body in bodies if body != write_request(bundle.id)
+    )
+
+
 def test_a_bundle_that_fails_comes_back_soon_and_its_neighbour_is_done(
     cloud: MotoCloud, shown: list[tuple[str, int]]
 ) -> None:
-    cloud.announce(cloud.upload("a", b"a"))
-    cloud.deliver("collect")
-    [bundle] = cloud.bundles.unfinished()
-    bodies = ["not a request", write_request(bundle.id), '{"bundle": 7}']
-    assert invoke(write_archive.handler, *bodies) == ["message-0", "message-2"]
-    assert shown == [("receipt-0", BACKOFF_S), ("receipt-2", BACKOFF_S)]
-    assert [row.key for row in cloud.all_files()] == ["a"]
+    for key in ("a", "b"):
+        cloud.announce(cloud.upload(key, bytes(TARGET)))
+        cloud.deliver("collect")
+    requests = [write_request(bundle.id) for bundle in cloud.bundles.unfinished()]
+    failing = cloud.bundles.parts(requested_bundle(requests[0]))[0].key
+
+    def answer(params: dict[str, Any], **_: Any) -> None:
+        if params["url_path"].endswith(f"/{failing}"):
+            response: Any = {"Error": {"Code": "NoSuchBucket"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+            raise ClientError(response, "GetObject")
+
+    events = clients.s3().meta.events
+    events.register_first("before-call.*.GetObject", answer)
+    try:
+        assert invoke(write_archive.handler, *requests) == ["message-0"]
+    finally:
+        events.unregister("before-call.*.GetObject", answer)
+    assert shown == [("receipt-0", BACKOFF_S)]
+    assert {"a", "b"} - {row.key for row in cloud.all_files()} == {failing}
+    assert not list(cloud.parking_lot.all())
+    assert invoke(write_archive.handler, requests[0]) == []
+    assert {row.key for row in cloud.all_files()} == {"a", "b"}
 
 
 def test_when_s3_fails_the_bundle_is_tried_again_and_nothing_is_parked(
@@ -256,11 +352,12 @@ def test_when_s3_fails_the_bundle_is_tried_again_and_nothing_is_parked(
     [bundle] = cloud.bundles.unfinished()
     end = refuse(clients.s3(), "GetObject", "SlowDown", 503)
     try:
-        for delivery in (1, 5):
+        for delivery in (1, 2, 3, 4, 9):
             assert invoke(write_archive.handler, write_request(bundle.id), delivery=delivery) == ["message-0"]
     finally:
         end()
-    assert shown == [("receipt-0", TRANSIENT_BACKOFF_S), ("receipt-0", 5 * TRANSIENT_BACKOFF_S)]
+    assert [seconds for _, seconds in shown] == [10, 60, 300, 900, 900]
+    assert [bundle.tries for bundle in cloud.bundles.unfinished()] == [5]
     assert not list(cloud.parking_lot.all())
     cloud.run()
     assert len(cloud.all_files()) == 2
@@ -295,8 +392,11 @@ def test_the_queue_shows_a_message_again_as_asked(cloud: MotoCloud) -> None:
 @pytest.mark.parametrize(
     ("error", "deliveries", "seconds"),
     [
-        (Transient("503"), 1, TRANSIENT_BACKOFF_S),
-        (Transient("503"), 4, 4 * TRANSIENT_BACKOFF_S),
+        (Transient("503"), 1, 10),
+        (Transient("503"), 2, 60),
+        (Transient("503"), 3, 300),
+        (Transient("503"), 4, 900),
+        (Transient("503"), 10, 900),
         (ValueError("bug"), 2, 2 * BACKOFF_S),
         (Busy("leased", retry_after_s=77), 3, 77),
     ],
@@ -304,6 +404,24 @@ def test_the_queue_shows_a_message_again_as_asked(cloud: MotoCloud) -> None:
 )
 def test_the_backoff_grows_with_each_delivery(error: Exception, deliveries: int, seconds: int) -> None:
     assert backoff_s(error, deliveries) == seconds
+
+
+def test_the_lease_belongs_to_the_invocation_not_to_the_message(
+    cloud: MotoCloud, shown: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that is delivered while its first delivery is still at work must wait as any other."""
+    cloud.announce(cloud.upload("film", bytes(TARGET + 1)), cloud.upload("a", b"a"))
+    cloud.deliver("collect")
+    for bundle in cloud.bundles.unfinished():
+        handler = copy_large.handler if bundle.kind == "object" else write_archive.handler
+        now = datetime.now(UTC)
+        cloud.bundles.claim(bundle.id, owner="request", now=now, until=now + timedelta(hours=1))
+        monkeypatch.setattr(CONTEXT, "aws_request_id", "another request")
+        assert invoke(handler, write_request(bundle.id)) == ["message-0"]
+        monkeypatch.setattr(CONTEXT, "aws_request_id", "request")
+        assert invoke(handler, write_request(bundle.id)) == []
+    assert [seconds > 3_000 for _, seconds in shown] == [True, True]
+    assert len(cloud.all_files()) == 2
 
 
 def test_the_sweep_finds_what_lost_its_message(cloud: MotoCloud) -> None:
@@ -320,6 +438,12 @@ def test_the_sweep_finds_what_lost_its_message(cloud: MotoCloud) -> None:
             UpdateExpression="SET due_at = :past",
             ExpressionAttributeValues={":past": {"N": "1"}},
         )
+    leased = next(bundle for bundle in cloud.bundles.unfinished() if bundle.kind == "tar")
+    now = datetime.now(UTC)
+    cloud.bundles.claim(leased.id, owner="another", now=now, until=now + timedelta(seconds=60))
+    assert invoke(sweep.handler, "{}") == []
+    assert not cloud.bodies("bundles"), "it is being written"
+    cloud.bundles.release(leased.id, owner="another")
     assert invoke(sweep.handler, "{}") == []
     cloud.run()
     assert {row.key for row in cloud.all_files()} == {"film", "a"}
