@@ -58,6 +58,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
     | {
         "CopyLargeLog": LOG,
         "LargeQueue": CONSUME | {"sqs:SendMessage"},
+        "CollectQueue": {"sqs:SendMessage"},
         "ArchiveBucket/archives/*": KEEP_ARCHIVES | UPLOAD_IN_PARTS,
     },
     "Sweep": {
@@ -163,6 +164,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         files_table="FilesTable",
         archives_table="ArchivesTable",
         parked_table="ParkedTable",
+        collect_queue_url="CollectQueue",
         large_queue_url="LargeQueue",
         storage_class="DEEP_ARCHIVE",
     )
@@ -187,10 +189,11 @@ def test_every_function_logs_into_a_group_that_forgets(templates: Templates) -> 
         assert groups[made["LoggingConfig"]["LogGroup"]].properties["RetentionInDays"] == 90, name
 
 
-def test_a_copy_that_sends_itself_its_next_message_is_not_stopped_as_a_loop(templates: Templates) -> None:
+def test_what_is_copied_on_or_collected_again_is_not_stopped_as_a_loop(templates: Templates) -> None:
+    """CopyLarge sends itself its next message; WriteArchive and CopyLarge send files to Collect again."""
     assert {name: made.get("RecursiveLoop") for name, made in functions(templates).items()} == {
-        "Collect": None,
-        "WriteArchive": None,
+        "Collect": "Allow",
+        "WriteArchive": "Allow",
         "CopyLarge": "Allow",
         "Sweep": None,
     }

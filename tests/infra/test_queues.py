@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from neve.aws.invocation import backoff_s
+from neve.errors import Transient
 from tests.infra.templates import Templates, statements
 
 
@@ -41,6 +43,16 @@ def test_every_queue_is_a_dead_letter_queue_or_has_one_of_its_own(templates: Tem
     for name in behind:
         policy = templates.of_kind("AWS::SQS::Queue")[name].properties["RedrivePolicy"]
         assert policy["maxReceiveCount"] >= 5, name
+
+
+def test_deliveries_outlast_an_outage_of_an_hour_and_a_bug_is_in_the_dead_letter_queue_within_half_an_hour(
+    templates: Templates,
+) -> None:
+    for name in pairs(templates):
+        times = templates.of_kind("AWS::SQS::Queue")[name].properties["RedrivePolicy"]["maxReceiveCount"]
+        before = range(1, times)
+        assert sum(backoff_s(Transient("503"), delivery) for delivery in before) > 3_600, name
+        assert sum(backoff_s(ValueError("bug"), delivery) for delivery in before) < 1_800, name
 
 
 def test_a_dead_letter_queue_keeps_messages_longer_than_the_queue_before_it(templates: Templates) -> None:

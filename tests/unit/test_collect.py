@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -274,6 +275,38 @@ def test_the_sweep_reminds_of_what_is_overdue_and_of_nothing_else(cloud: MemoryC
     assert len(cloud.bundles_queue.sent) == len(cloud.large_queue.sent) == 1
     cloud.drain()
     assert sweeper.sweep(cloud.now + timedelta(days=1)) == 0
+
+
+def test_the_sweep_leaves_alone_what_is_being_written_until_the_lease_has_ended(cloud: MemoryCloud) -> None:
+    cloud.collect([cloud.version("a"), cloud.version("film", 2_000)])
+    cloud.bundles_queue.take()
+    cloud.large_queue.take()
+    cloud.now += timedelta(days=1)
+    ends = cloud.now + timedelta(seconds=60)
+    for bundle_id in cloud.bundles.rows:
+        cloud.bundles.claim(bundle_id, owner="busy", now=cloud.now, until=ends)
+    sweeper = Sweeper(bundles=cloud.bundles, bundles_queue=cloud.bundles_queue, large_queue=cloud.large_queue)
+    assert sweeper.sweep(cloud.now) == sweeper.sweep(ends) == 0
+    assert sweeper.sweep(ends + timedelta(seconds=1)) == 2
+    assert len(cloud.bundles_queue.sent) == len(cloud.large_queue.sent) == 1
+
+
+def test_the_sweep_sends_while_it_reads_so_that_one_cut_short_leaves_less_to_the_next(cloud: MemoryCloud) -> None:
+    class Endless(MemoryBundles):
+        """More is overdue than one sweep has time for."""
+
+        def overdue(self, now: datetime) -> Iterator[Bundle]:
+            yield from super().overdue(now)
+            raise Transient("cut short")
+
+    cloud.bundles = Endless()
+    cloud.collect([cloud.version("a"), cloud.version("film", 2_000)])
+    cloud.bundles_queue.take()
+    cloud.large_queue.take()
+    sweeper = Sweeper(bundles=cloud.bundles, bundles_queue=cloud.bundles_queue, large_queue=cloud.large_queue)
+    with pytest.raises(Transient):
+        sweeper.sweep(cloud.now + timedelta(days=1))
+    assert len(cloud.bundles_queue.sent) == len(cloud.large_queue.sent) == 1
 
 
 class Life(RuleBasedStateMachine):

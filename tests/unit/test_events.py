@@ -158,6 +158,7 @@ UNUSABLE: list[Any] = [
     *(a_record(size=size) for size in SIZES),
     *(a_record(key=key) for key in NO_KEYS),
     *(a_record(eTag=etag) for etag in ("", '""', "e" * 200, "\ud800")),
+    a_record(sequencer="1" * 33),
     *(a_record(versionId=version_id) for version_id in ("v" * 200, "\ud800", "v\0")),
     *(without(a_record(), name) for name in ("eventVersion", "eventTime", "eventName", "s3")),
     *(without(a_record(), "s3", "object", name) for name in ("key", "size", "eTag")),

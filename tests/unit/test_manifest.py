@@ -22,8 +22,10 @@ from neve.domain.manifest import (
     padded,
     parse_contents,
     parse_manifest,
+    parse_source,
     render_contents,
     render_manifest,
+    render_source,
     single,
 )
 from neve.domain.names import safe_names
@@ -113,6 +115,36 @@ def test_what_is_written_is_read_back(members: list[Source], supersedes: int | N
         )
         == contents
     )
+
+
+@given(sources | st.builds(lambda each: replace(each, sha256="", md5=""), sources))
+@settings(deadline=None)
+def test_a_source_that_is_written_by_itself_is_read_back(given_source: Source) -> None:
+    text = render_source(given_source)
+    assert text.isascii()
+    assert parse_source(text) == given_source
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "not JSON"),
+        ("[]", "must be an object"),
+        ("7", "must be an object"),
+        ("{}", "source None: key must be a string"),
+        ('{"key": "a"}', "source 'a': version_id must be a string"),
+        ('{"key": "a", "key": "b"}', "a name occurs twice"),
+        (f'{{{render_source(source())[1:-1]}, "size_bytes": -1}}', "a name occurs twice"),
+        (
+            render_source(source()).replace('"size_bytes": 3', '"size_bytes": -3'),
+            "member 'a': size_bytes must not be negative",
+        ),
+        (render_source(source()).replace("12:00:00Z", "12:00:00"), "last_modified must be as"),
+    ],
+)
+def test_a_source_that_says_something_else_is_refused_by_name(text: str, problem: str) -> None:
+    with pytest.raises(ManifestInvalid, match=problem):
+        parse_source(text)
 
 
 def test_a_manifest_is_ascii_with_a_line_for_each_member() -> None:

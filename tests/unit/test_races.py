@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from neve.domain.bundle import BundleState, Limits, requested_bundle
+from neve.domain.index import FileRow
 from neve.domain.outcome import Outcome
 from neve.domain.version import ObjectVersion
 from neve.errors import SourceDamaged, Transient
@@ -211,6 +213,102 @@ def test_a_member_that_fails_once_under_two_writers_is_archived() -> None:
         assert not cloud.parking_lot.items
 
     assert explored(live, preemptions=1) > 50
+
+
+def test_members_that_are_deleted_once_their_tar_stands_are_archived_whoever_finds_them_gone() -> None:
+    """A reads the parts; B freezes, writes the tar and some rows, and dies; the members are deleted; A goes on."""
+
+    class Half(MemoryFiles):
+        died = False
+
+        def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
+            if not self.died:
+                self.died = True
+                super().record(rows[:1])
+                raise Transient("503")
+            return super().record(rows)
+
+    completed = 0
+
+    def live(steps: Steps) -> None:
+        stood: list[bool] = []
+
+        def delete(cloud: MemoryCloud, versions: list[ObjectVersion]) -> Task:
+            cloud.files = steps.watch(Half())
+
+            def act() -> None:
+                stood.append(bool(cloud.store.stated))
+                cloud.content.objects.clear()
+
+            return act
+
+        cloud = write_twice(steps, then=delete)
+        cloud.drain()
+        versions = cloud.versions(3)
+        if stood == [True]:
+            nonlocal completed
+            completed += 1
+            cloud.verify(versions)  # the tar is all that is left of them
+        parked = {item.version.identity for item in cloud.parking_lot.items.values() if item.version}
+        assert parked | set(cloud.files.rows) == {version.identity for version in versions}
+
+    assert explored(live, preemptions=1) > 50
+    assert completed > 10
+
+
+def test_two_writers_who_find_the_manifest_of_another_bundle_draw_one_new_serial() -> None:
+    def live(steps: Steps) -> None:
+        cloud = watched(steps)
+        old, *versions = cloud.versions(3)
+        cloud.collect([old])
+        cloud.write(requested_bundle(cloud.bundles_queue.take()[0]))
+        cloud.bundles.move_lane(previous=cloud.bundles.lane(), to="")
+        cloud.collect(versions)
+        bundle_id = requested_bundle(cloud.bundles_queue.take()[0])
+        row = cloud.bundles.get(bundle_id)
+        cloud.bundles.rows[bundle_id] = replace(row, state=BundleState.SEALED, serial=1)
+
+        def write() -> None:
+            with contextlib.suppress(Transient):
+                cloud.write(bundle_id, lease_s=-1)
+
+        steps.run([write, write, write])
+        cloud.drain()
+        cloud.verify([old, *versions])
+        assert sorted(cloud.store.manifests) == sorted(cloud.archives.rows)
+        assert not cloud.parking_lot.items
+
+    assert explored(live, preemptions=1) > 50
+
+
+def test_a_source_that_is_deleted_once_its_copy_stands_is_archived_whoever_finds_it_gone() -> None:
+    completed = 0
+
+    def live(steps: Steps) -> None:
+        cloud = watched(steps)
+        version = cloud.version("film", 2_000)
+        cloud.collect([version])
+        [bundle_id] = cloud.bundles.rows
+        stood: list[bool] = []
+
+        def copy() -> None:
+            with contextlib.suppress(Transient):
+                cloud.copy(bundle_id, lease_s=-1)
+
+        def delete() -> None:
+            stood.append(bool(cloud.store.stated))
+            cloud.content.objects.clear()
+
+        steps.run([copy, copy, delete])
+        cloud.drain()
+        cloud.verify([version], without=[version])
+        if stood == [True]:
+            nonlocal completed
+            completed += 1
+            assert version.identity in cloud.files.rows
+
+    assert explored(live, preemptions=1) > 50
+    assert completed > 10
 
 
 def test_two_copiers_of_one_large_object_make_one_archive() -> None:

@@ -63,6 +63,7 @@ def test_no_sequencer_is_older_than_any() -> None:
         {"etag": "e" * 129},
         {"etag": "\ud800"},
         {"version_id": "null", "etag": "e" * 124},
+        {"sequencer": "1" * 33},
         {"size_bytes": -1},
         {"size_bytes": 10**40},
         {"event_at": datetime(2026, 9, 1)},  # noqa: DTZ001  # on purpose
@@ -70,11 +71,13 @@ def test_no_sequencer_is_older_than_any() -> None:
     ids=str,
 )
 def test_what_s3_cannot_have_said_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"bytes|version id|size|surrogates|zone"):
+    with pytest.raises(ValueError, match=r"bytes|version id|size|surrogates|zone|sequencer of 33 digits"):
         ObjectVersion(**GOOD | wrong)
 
 
-@pytest.mark.parametrize("right", [{"key": "k" * 1024}, {"key": "\0"}, {"version_id": "v" * 128}], ids=str)
+@pytest.mark.parametrize(
+    "right", [{"key": "k" * 1024}, {"key": "\0"}, {"version_id": "v" * 128}, {"sequencer": "F" * 32}], ids=str
+)
 def test_what_s3_allows_is_taken(right: dict[str, Any]) -> None:
     assert ObjectVersion(**GOOD | right).identity
 
@@ -95,6 +98,7 @@ def test_a_null_version_is_pinned_by_its_etag_as_well() -> None:
         ["a", "v", float("nan"), "e", "", MOMENT.isoformat()],
         ["a", "v", None, "e", "", MOMENT.isoformat()],
         ["a", "v", 1, "e", "", "yesterday"],
+        ["a", "v", 1, "e", "1" * 33, MOMENT.isoformat()],
         ["a", "v", 1, "e", "", "2026-09-01T12:00:00"],
         None,
         7,
