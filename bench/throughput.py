@@ -32,7 +32,10 @@ from neve.domain.version import ObjectVersion
 from neve.flows.write_archive import ArchiveWriter
 
 AIM = 0.9
-PLAN = ((4_000, 500, 3), (100_000, 263, 7), (1_000_000, 27, 5))
+SPREAD = 1.4
+"""Pairs whose ratios differ by more than this factor were disturbed, and prove nothing."""
+
+PLAN = ((4_000, 500, 5), (100_000, 263, 11), (1_000_000, 27, 7))
 """Bytes of a member, members of an archive, pairs of runs. The last two fill a bundle of 25 MiB."""
 
 
@@ -239,8 +242,7 @@ def measure(machine: Machine) -> Section:
     with served() as cloud:
         found = run(cloud, "throughput")
     rows = [_row(each) for each in found]
-    ratio = next(_ratio(each, "seconds") for each in found if each["size_bytes"] == 100_000)
-    verdict = "reached" if ratio >= AIM else "missed"
+    aimed = next(each for each in found if each["size_bytes"] == 100_000)
     return Section(
         letter="a",
         machine=machine,
@@ -252,16 +254,25 @@ def measure(machine: Machine) -> Section:
                     "WriteArchive",
                     "bare loop",
                     "ratio (in each pair)",
+                    "of the fastest",
                     "CPU of WriteArchive",
                     "CPU of bare loop",
                     "pairs",
                 ),
                 rows,
             ),
-            f"100 KB: {ratio:.2f} of the bare loop's throughput; the aim is {AIM} "
-            f"({verdict}). CPU is user and system time of the client process for 1,000 members.",
+            f"100 KB: {verdict(_ratios(aimed, 'seconds'))}. CPU is user and system time of the client process for 1,000 "
+            "members; the fastest run of each is what a disturbed machine changes least.",
         ),
     )
+
+
+def verdict(ratios: Sequence[float]) -> str:
+    """Whether the aim is reached, as far as these pairs can tell."""
+    ratio, spread = statistics.median(ratios), max(ratios) / min(ratios)
+    if spread > SPREAD:
+        return f"not settled, the machine was disturbed: the ratios of the pairs differ by a factor of {spread:.1f}"
+    return f"{ratio:.2f} of the bare loop's throughput; the aim is {AIM} ({'reached' if ratio >= AIM else 'missed'})"
 
 
 def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -274,6 +285,9 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
     def cpu(runs: Sequence[Mapping[str, float]]) -> str:
         return f"{statistics.median(each['cpu_seconds'] for each in runs) / members * 1000:.2f} s"
 
+    def fastest(runs: Sequence[Mapping[str, float]]) -> float:
+        return min(each["seconds"] for each in runs)
+
     ratios = _ratios(found, "seconds")
     return (
         f"{size_bytes // 1000:,} KB",
@@ -281,6 +295,7 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
         rate(found["written"]),
         rate(found["bare"]),
         f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})",
+        f"{fastest(found['bare']) / fastest(found['written']):.2f}",
         cpu(found["written"]),
         cpu(found["bare"]),
         f"{len(ratios)}",
@@ -289,10 +304,6 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _ratios(found: Mapping[str, Any], what: str) -> list[float]:
     return [bare[what] / written[what] for bare, written in zip(found["bare"], found["written"], strict=True)]
-
-
-def _ratio(found: Mapping[str, Any], what: str) -> float:
-    return statistics.median(_ratios(found, what))
 
 
 if __name__ == "__main__":
