@@ -261,8 +261,8 @@ def measure(machine: Machine) -> Section:
                 ),
                 rows,
             ),
-            f"100 KB: {verdict(_ratios(aimed, 'seconds'))}. CPU is user and system time of the client process for 1,000 "
-            "members; the fastest run of each is what a disturbed machine changes least.",
+            f"100 KB: {verdict(_ratios(aimed, 'seconds'))}. CPU is user and system time of the client process for "
+            "1,000 members; the fastest run of each is what a disturbed machine changes least.",
         ),
     )
 
