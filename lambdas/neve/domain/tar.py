@@ -7,7 +7,6 @@ import io
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -183,28 +182,19 @@ def _check(rope: Rope, manifest: Manifest) -> None:
         found = parse_contents(b"".join(rope.views(first.offset_data, first.offset_data + first.size)))
         if found != manifest.contents:
             raise ArchiveInvalid(f"{MANIFEST_NAME} is not what the manifest says")
-        # Hashing needs no lock of the interpreter's: it runs beside the walk from header to header.
-        with ThreadPoolExecutor(1) as beside:
-            hashing = beside.submit(_digests, rope, found.members)
-            frame = _opening(found)
-            frame_start = 0
-            for member in found.members:
-                frame += _member_header(member)
-                _check_member(reader.next(), member)
-                _check_frame(rope, frame_start, frame, member)
-                frame_start = member.offset_bytes + member.source.size_bytes
-                frame = _padding(member.source.size_bytes)
-            if reader.next() is not None:
-                raise ArchiveInvalid("something follows the last member")
-            _check_frame(rope, frame_start, frame + END, found.members[-1])
-            for member, digest in zip(found.members, hashing.result(), strict=True):
-                if digest != member.source.sha256:
-                    raise ArchiveInvalid(f"member {member.source.key!r}: its bytes do not have its SHA-256")
-
-
-def _digests(rope: Rope, members: Sequence[Member]) -> list[str]:
-    """The SHA-256 of the bytes at each member's offset."""
-    return [rope.sha256_of(member.offset_bytes, member.offset_bytes + member.source.size_bytes) for member in members]
+        frame = _opening(found)
+        frame_start = 0
+        for member in found.members:
+            frame += _member_header(member)
+            _check_member(reader.next(), member)
+            _check_frame(rope, frame_start, frame, member)
+            frame_start = member.offset_bytes + member.source.size_bytes
+            if rope.sha256_of(member.offset_bytes, frame_start) != member.source.sha256:
+                raise ArchiveInvalid(f"member {member.source.key!r}: its bytes do not have its SHA-256")
+            frame = _padding(member.source.size_bytes)
+        if reader.next() is not None:
+            raise ArchiveInvalid("something follows the last member")
+        _check_frame(rope, frame_start, frame + END, found.members[-1])
 
 
 def _check_member(seen: tarfile.TarInfo | None, member: Member) -> None:
