@@ -246,6 +246,16 @@ def test_what_is_gone_stays_parked_until_it_is_forgotten(cloud: MotoCloud) -> No
     assert [each["reason"] for each in read("parked")] == ["parts missing"]
 
 
+@pytest.mark.parametrize("reason", list(Reason))
+def test_only_what_is_parked_for_its_source_can_be_announced_again(cloud: MotoCloud, reason: Reason) -> None:
+    parked_id = park(cloud, cloud.upload("b", b"readable"), reason)
+    retried = run("parked", "--retry", parked_id)
+    of_a_source = reason.value.startswith("source ")
+    assert retried.exit_code == (0 if of_a_source else 1)
+    assert len(cloud.bodies("collect")) == int(of_a_source)
+    assert len(read("parked")) == int(not of_a_source)
+
+
 def test_what_was_parked_anew_meanwhile_is_not_taken_off_the_list(
     cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
