@@ -21,6 +21,7 @@ SETTINGS: dict[str, str | int | float] = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what needs the local cloud on one worker of pytest-xdist: a second cloud would only cost time."""
     for item in items:
