@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,19 +34,18 @@ def read(*words: str) -> Any:
     return json.loads(run(*words, "--json").stdout)
 
 
-@dataclass
 class Deployed:
     """CloudFormation as far as the command asks it: moto's would bring some twenty packages more."""
 
-    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
-    exceptions: Any = SimpleNamespace(ClientError=ClientError)  # noqa: RUF009  # never changed
+    exceptions = SimpleNamespace(ClientError=ClientError)
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, dict[str, str]] = {}
 
     def describe_stacks(self, *, StackName: str) -> Any:  # noqa: N803  # boto3's name
         if StackName not in self.outputs:
-            missing: Any = {
-                "Error": {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}
-            }
-            raise ClientError(missing, "DescribeStacks")
+            message = f"Stack with id {StackName} does not exist"
+            raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStacks")
         outputs = [{"OutputKey": key, "OutputValue": value} for key, value in self.outputs[StackName].items()]
         return {"Stacks": [{"StackStatus": "CREATE_IN_PROGRESS", "Outputs": outputs}]}
 
