@@ -30,13 +30,13 @@ REMEDIES: dict[Reason, str] = {
     Reason.SOURCE_GONE: "Deleted before it could be archived. If that was not meant, put the file again.",
     Reason.SOURCE_CHANGED: "Overwritten before it could be archived; the newer version has its own event.",
     Reason.SOURCE_DENIED: (
-        "Grant the function's role s3:GetObjectVersion (kms:Decrypt), or, if the object lies in a Glacier class, restore "
-        "it; then `neve parked --retry`."
+        "Grant the function's role s3:GetObjectVersion (kms:Decrypt); if the object lies in a Glacier class, thaw it. "
+        "Then `neve parked --retry`."
     ),
     Reason.SOURCE_UNFIT: "Its key, version id or metadata cannot be written down; put the file again without them.",
     Reason.SOURCE_DAMAGED: "S3's checksum does not fit the bytes: put the file again from where it came.",
     Reason.SOURCE_UNREADABLE: "S3 kept failing for this version only; `neve parked --retry` once S3 is well.",
-    Reason.ARCHIVE_CONFLICT: "An archive's object is not what its manifest says. Its files were collected again; look at both.",
+    Reason.ARCHIVE_CONFLICT: "An archive's object is not what its manifest says. Its files are collected again; see both.",
     Reason.PARTS_MISSING: "A bundle's parts expired before it was written; its files are found by a listing.",
 }
 """What an operator does about it, one sentence each, as `neve parked` shows it."""
