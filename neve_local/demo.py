@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 REPORT = PROJECT / ".neve" / "demo.json"
 UPLOAD_THREADS = 8
 POLL_S = 0.5
-STALL_S = 150
+TIMEOUTS = {"collect_timeout_s": 20, "write_timeout_s": 30, "copy_timeout_s": 60, "sweep_timeout_s": 20}
+"""Shorter than in an account: a function that is killed has its messages back after six of them, while one looks on."""
+STALL_S = 400
 """Beyond a bundle's age: the demo gives up when nothing has moved for so long. Failed deliveries come again sooner."""
 
 
@@ -329,7 +331,7 @@ def run(options: argparse.Namespace, view: View) -> int:
     try:
         started = cloud.start()
         view.say(f"the local cloud {'runs already' if ran_before else 'has started'} at {started.endpoint_url}")
-        outputs = cloud.deploy(dict(options.context))
+        outputs = cloud.deploy(TIMEOUTS | dict(options.context))
         finished = _run_in(connect(cloud, outputs), choice, began, view)
     except BaseException:
         # Whatever went wrong, the cloud does not outlive a demo that it was started for.
