@@ -44,7 +44,7 @@ def synthesize(compose: Callable[[cdk.App], None]) -> int:
     try:
         compose(app)
     except SettingsInvalid as invalid:
-        print(invalid, file=sys.stderr)  # noqa: T201
+        print(invalid, file=sys.stderr)  # noqa: T201  # what the person at the terminal has to read
         return 1
     app.synth()
     return 0

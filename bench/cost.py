@@ -69,14 +69,14 @@ def main() -> None:
 
     for start in range(0, COUNT, WORK.batch_files):
         batch = versions[start : start + WORK.batch_files]
-        invoke("Collect", lambda batch=batch: collect.collector().collect(batch, place.now()))  # type: ignore[misc]
+        invoke("Collect", lambda batch=batch: collect.collector().collect(batch, place.now()))  # type: ignore[misc]  # mypy infers no lambda with a default
     time.sleep(collect.config().max_age_s + 1)  # until the timers are due
     outcomes: Counter[str] = Counter()
     requests_to_write = 0
     for bundle_id in _requested(write_archive.config().bundles_queue_url):
         requests_to_write += 1
         LEDGER.settle()  # what the mapping does is imputed
-        invoke("WriteArchive", lambda bundle_id=bundle_id: outcomes.update([_write(bundle_id)]))  # type: ignore[misc]
+        invoke("WriteArchive", lambda bundle_id=bundle_id: outcomes.update([_write(bundle_id)]))  # type: ignore[misc]  # mypy infers no lambda with a default
     archived = outcomes[Outcome.ARCHIVED]
     if archived * WORK.members != COUNT:
         raise RuntimeError(f"{archived} archives of {WORK.members} files were expected to hold {COUNT}")

@@ -728,3 +728,15 @@ def test_what_travels_with_a_file_is_in_the_manifest(cloud: MemoryCloud) -> None
     cloud.write(collected(cloud, [cloud.version("a", **stated)]))
     source = cloud.store.manifests[1].members[0].source
     assert {name: getattr(source, name) for name in stated} == stated
+
+
+def test_an_archive_counts_as_archived_when_its_last_row_stands_and_not_before(cloud: MemoryCloud) -> None:
+    class SlowFiles(MemoryFiles):
+        def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
+            cloud.now += timedelta(seconds=7)
+            return super().record(rows)
+
+    cloud.files = SlowFiles()
+    cloud.write(collected(cloud, [cloud.version("a")]))
+    (row,) = cloud.archives.rows.values()
+    assert row.archived_at - row.written_at == timedelta(seconds=7)

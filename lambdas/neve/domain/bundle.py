@@ -13,9 +13,6 @@ from neve.domain.manifest import Kind
 from neve.domain.version import ObjectVersion
 from neve.errors import EventInvalid
 
-MAX_DELAY_S = 900
-"""SQS delays a message by 15 minutes at most, so no bundle's timer can be longer."""
-
 
 class BundleState(StrEnum):
     """open -> sealed -> archived; or void, when nothing of it went into an archive."""

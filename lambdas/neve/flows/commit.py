@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,11 +49,12 @@ class Committer:
     archives: Archives
     files: Files
 
-    def commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, now: datetime) -> int:
+    def commit(self, bundle: Bundle, manifest: Manifest, stored: StoredArchive, clock: Callable[[], datetime]) -> int:
         """Write the archive's row, the files' rows, then the states; how many members another archive already had.
 
-        Every step may have been done before, by this process or another; repeating it changes nothing. If the serial's
-        row is another bundle's it stays as it is, and the serial is given back; see disown.
+        `archived_at` is read off the clock when the last row stands: latencies are measured by it. Every step may have
+        been done before, by this process or another; repeating it changes nothing. If the serial's row is another
+        bundle's it stays as it is, and the serial is given back; see disown.
         """
         standing = self.archives.put(
             ArchiveRow(
@@ -69,7 +70,7 @@ class Committer:
                 files=len(manifest.members),
                 duplicates=0,
                 state=ArchiveState.WRITTEN,
-                written_at=now,
+                written_at=clock(),
             )
         )
         if standing.bundle != bundle.id:
@@ -77,8 +78,8 @@ class Committer:
         duplicates = standing.duplicates
         if standing.state is ArchiveState.WRITTEN:
             duplicates = len(self.files.record(rows(manifest)))
-            self.archives.finish(manifest.archive, duplicates=duplicates, now=now)
-        self.bundles.finish(bundle.id, now)
+            self.archives.finish(manifest.archive, duplicates=duplicates, now=clock())
+        self.bundles.finish(bundle.id, clock())
         return duplicates
 
 

@@ -121,7 +121,7 @@ class LargeCopier:
             serial=bundle.serial,
             files=1,
             source_bytes=source.size_bytes,
-            duplicates=self.committer.commit(bundle, manifest, stored, self.clock()),
+            duplicates=self.committer.commit(bundle, manifest, stored, self.clock),
             unproven=unproven,
             oldest_at=source.last_modified,
         )

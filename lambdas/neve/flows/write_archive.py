@@ -191,7 +191,7 @@ class ArchiveWriter:
             serial=manifest.archive,
             files=len(manifest.members),
             source_bytes=sum(member.source.size_bytes for member in manifest.members),
-            duplicates=self.committer.commit(bundle, manifest, stored, self.clock()),
+            duplicates=self.committer.commit(bundle, manifest, stored, self.clock),
             oldest_at=min(member.source.last_modified for member in manifest.members),
         )
 
