@@ -67,16 +67,82 @@ class SweepConfig:
     large_queue_url: str
 
 
-Config = TypeVar("Config", CollectConfig, WriteArchiveConfig, CopyLargeConfig, SweepConfig)
+@dataclass(frozen=True, kw_only=True)
+class PlanRestoreConfig:
+    """Settings of PlanRestore. `destination_buckets` are those that Extract may write to, separated by spaces.
+
+    `requests_per_s` is how fast one invocation asks S3 for thaws; `usd_per_day` caps what they cost, 0 is no cap.
+    """
+
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    restores_table: str
+    parked_table: str
+    requests_queue_url: str
+    extract_queue_url: str
+    restored_topic: str
+    destination_buckets: str
+    requests_per_s: int
+    usd_per_day: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """Settings of Extract."""
+
+    content_bucket: str
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    restores_table: str
+    parked_table: str
+    requests_queue_url: str
+    extract_queue_url: str
+    restored_topic: str
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRestoresConfig:
+    """Settings of SweepRestores."""
+
+    archive_bucket: str
+    archives_table: str
+    restores_table: str
+    requests_queue_url: str
+    extract_queue_url: str
+    sweep_queue_url: str
+    restored_topic: str
+
+
+AnyConfig = (
+    CollectConfig
+    | WriteArchiveConfig
+    | CopyLargeConfig
+    | SweepConfig
+    | PlanRestoreConfig
+    | ExtractConfig
+    | SweepRestoresConfig
+)
+
+Config = TypeVar(
+    "Config",
+    CollectConfig,
+    WriteArchiveConfig,
+    CopyLargeConfig,
+    SweepConfig,
+    PlanRestoreConfig,
+    ExtractConfig,
+    SweepRestoresConfig,
+)
 
 
 def _variable(field_name: str) -> str:
     return f"NEVE_{field_name.upper()}"
 
 
-def environment(
-    config: CollectConfig | WriteArchiveConfig | CopyLargeConfig | SweepConfig,
-) -> dict[str, str]:
+def environment(config: AnyConfig) -> dict[str, str]:
     """The environment variables that carry `config` to its function."""
     return {_variable(field.name): str(getattr(config, field.name)) for field in fields(config)}
 

@@ -10,6 +10,9 @@ NeveError
 │   ├── SourceChanged    other bytes stand where the announced ones stood
 │   ├── SourceDenied     the permission is missing, or the object itself is in a Glacier class
 │   └── SourceUnfit      what S3 says of it cannot be written into a manifest or an index
+├── Asleep               an archive is in a Glacier class and not thawed
+├── ArchiveUnreadable    an archive's object is gone, or shorter than its manifest says
+├── OverCap              a thaw would cost more than the stack may spend in a day
 ├── SourceDamaged        the bytes read do not have the checksum that S3 states for them
 └── Transient            try again later: throttled, timed out, or a 5xx
     └── Busy             somebody else is at it, and has a lease
@@ -36,6 +39,18 @@ class ManifestInvalid(NeveError):
 
 class ArchiveInvalid(NeveError):
     """A laid-out archive does not agree with its own manifest."""
+
+
+class Asleep(NeveError):
+    """The archive's object lies in a Glacier class and is not thawed (any more)."""
+
+
+class ArchiveUnreadable(NeveError):
+    """The archive's object is gone, or shorter than its manifest says."""
+
+
+class OverCap(NeveError):
+    """A thaw would cost more than the stack may spend in a day; the message has the figures."""
 
 
 class SourceUnavailable(NeveError):

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from neve.domain.bundle import Bundle, Limits
@@ -17,7 +18,9 @@ from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, Source
 from neve.domain.parked import Parked
+from neve.domain.restore import Item, Job, Result, Share
 from neve.domain.tar import Rope
+from neve.domain.thaw import Thaw, Tier
 from neve.domain.version import ObjectVersion
 
 
@@ -108,6 +111,9 @@ class Archives(Protocol):
     def finish(self, serial: int, *, duplicates: int, now: datetime) -> None:
         """written -> archived; nothing changes if it is archived already."""
 
+    def get(self, serial: int) -> ArchiveRow | None:
+        """The archive with this serial number; None if there is none. Consistent."""
+
 
 class Files(Protocol):
     """The index of archived versions."""
@@ -117,6 +123,12 @@ class Files(Protocol):
 
     def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
         """Write each row unless one stands; those are returned whose place another archive's row has taken."""
+
+    def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
+        """The rows with these identities, (key, pin); those that do not exist are missing. Consistent."""
+
+    def versions(self, key: str) -> list[FileRow]:
+        """All archived versions of `key`, in the order of their pins. Consistent."""
 
 
 class Content(Protocol):
@@ -181,3 +193,175 @@ class Queue(Protocol):
 
     def send(self, body: str, *, delay_s: int = 0) -> None:
         """Send one message, to be delivered after `delay_s` seconds, 0 to 900."""
+
+
+# -- Restore ---------------------------------------------------------------------------------------------------------
+
+
+class Answer(StrEnum):
+    """What S3 says to a request for a thaw."""
+
+    ACCEPTED = "accepted"
+    """202: it thaws from now on, and an event will tell when it is done."""
+    RUNNING = "running"
+    """409: a thaw runs already; its event will come."""
+    WARM = "warm"
+    """200: the copy is there, and its days count anew. No event follows."""
+    UNAVAILABLE = "unavailable"
+    """503 GlacierExpeditedRetrievalNotAvailable: try another tier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyStatus:
+    """The temporary copy of an archive as HEAD states it. Neither running nor warm: there is none.
+
+    `warm_until` is None unless the copy is there.
+    """
+
+    running: bool = False
+    warm_until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """What became of a file at its destination. `version_id` is that of the object neve wrote, "" if it wrote none.
+
+    `conflict` says what stands there instead; `refused` why the destination takes nothing.
+    """
+
+    version_id: str = ""
+    modified: datetime | None = None
+    identical: bool = False
+    conflict: str = ""
+    refused: str = ""
+    unproven: bool = False
+
+
+class Thaws(Protocol):
+    """The thaws of archives. Reads are consistent."""
+
+    def get(self, archive: int) -> Thaw | None:
+        """The thaw of an archive; None if there is none."""
+
+    def swap(self, seen: Thaw | None, to: Thaw) -> Thaw | None:
+        """Put `to` in the place of `seen`, which was read before; as it stands now, or None if another was first."""
+
+    def claim(self, seen: Thaw | None, to: Thaw, *, micro_usd: int, cap_micro_usd: int, now: datetime) -> Thaw | None:
+        """As swap, and in the same transaction add `micro_usd` to what was spent on the day of `now`.
+
+        Raises OverCap, and changes nothing, if that would pass `cap_micro_usd`; 0 is no cap.
+        """
+
+    def drop(self, seen: Thaw) -> bool:
+        """Forget the thaw if it is still as it was seen."""
+
+    def due(self, now: datetime) -> Iterator[Thaw]:
+        """The thaws whose due_at has passed, read as they are asked for. Eventually consistent."""
+
+    def spent_micro_usd(self, now: datetime) -> int:
+        """What was spent on thaws on the day of `now`, UTC, in millionths of a dollar."""
+
+
+class Restores(Protocol):
+    """Jobs, and their shares that wait for archives. Reads are consistent, except those for the sweep."""
+
+    def open(self, job: Job) -> Job:
+        """Create the job unless it is there; as it stands afterwards."""
+
+    def job(self, job_id: str) -> Job | None:
+        """The job; None if there is none."""
+
+    def jobs(self, *, newest_first: bool = True) -> Iterator[Job]:
+        """All jobs by their ids, which begin with the time."""
+
+    def add(self, shares: Sequence[Share]) -> None:
+        """Have `shares` wait for their archives. One that waits already, or has ended, stays as it is."""
+
+    def planned(self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result]) -> bool:
+        """Count a chunk's shares and items to the job, and keep the `results` of items that need no archive.
+
+        False, and nothing changes, if the chunk was counted before.
+        """
+
+    def waiting(self, archive: int) -> list[Share]:
+        """The shares that wait for an archive, without their items."""
+
+    def waiting_of(self, job_id: str) -> Iterator[Share]:
+        """The shares of a job that have not ended, without their items and leases."""
+
+    def lease(self, share: Share, *, owner: str, now: datetime, until: datetime) -> Share | None:
+        """Lease the share to `owner`, with its items; None if it has ended or another's lease runs."""
+
+    def release(self, share: Share, *, owner: str) -> None:
+        """End `owner`'s lease, if it holds one."""
+
+    def finish(self, share: Share, results: Sequence[Result], *, owner: str, now: datetime) -> bool:
+        """End the share, which `owner` has leased: in one transaction it waits no more, its results are kept, and the
+        job's counters change. False, and nothing changes, if `owner` no longer holds it.
+        """
+
+    def results(self, job_id: str) -> Iterator[Result]:
+        """How the items of a job ended, as far as they have and are kept."""
+
+    def cancel(self, job_id: str, now: datetime) -> bool:
+        """Note that the job is to end; False if it is finished, or was cancelled before."""
+
+    def give_up_chunks(self, job: Job) -> bool:
+        """Expect no more chunks than came, and note how many are missing; False if another has just come."""
+
+    def end(self, job_id: str, now: datetime) -> bool:
+        """running -> finished; False if it was finished before. The sweep looks at it until it is announced."""
+
+    def announced(self, job_id: str) -> None:
+        """The topic has been told of the finished job: the sweep need not look at it any more."""
+
+    def due(self, now: datetime) -> Iterator[Job]:
+        """The jobs that the sweep should look at. Eventually consistent."""
+
+    def postpone(self, job_id: str, due_at: datetime) -> None:
+        """Have the sweep look at an unannounced job at `due_at`, not earlier."""
+
+
+class Glacier(Protocol):
+    """S3's thaws."""
+
+    def request(self, archive: ArchiveRow, *, tier: Tier, days: int) -> Answer:
+        """Ask S3 to thaw the archive's object, or to keep its copy for `days` from now."""
+
+    def status(self, archive: ArchiveRow) -> CopyStatus:
+        """What HEAD says of the copy."""
+
+
+class ArchiveReader(Protocol):
+    """Bytes of archives that are thawed, or need no thaw."""
+
+    def read(self, archive: ArchiveRow, first: int, last: int) -> bytes:
+        """The bytes from `first` to `last`, both inclusive.
+
+        Raises Asleep if it is not thawed, ArchiveUnreadable if the object is gone or shorter, Transient.
+        """
+
+
+class Destination(Protocol):
+    """Where files go, by one kind of destination."""
+
+    def put(self, item: Item, source: Source, body: bytes, *, overwrite: bool) -> Placed:
+        """Put `body`, whose hash was checked, in its place, with what `source` says of it.
+
+        Nothing that differs is replaced, unless `overwrite`.
+        """
+
+    def copy(
+        self, item: Item, source: Source, archive: ArchiveRow, *, overwrite: bool, until: datetime
+    ) -> Placed | None:
+        """Put an archive that is one large object in its place; None if the time did not suffice: call again.
+
+        Raises Asleep, ArchiveUnreadable, or SourceDamaged if what arrived is not what the manifest states.
+        """
+
+
+class Topic(Protocol):
+    """One SNS topic."""
+
+    def publish(self, message: str) -> None:
+        """Publish one message."""

@@ -27,6 +27,19 @@ class Charge(StrEnum):
     DYNAMODB_READ_UNIT = "DynamoDB read unit"
     LAMBDA_REQUEST = "Lambda request"
     LAMBDA_GB_SECOND = "Lambda GB-second, arm64"
+    S3_STANDARD_GB_MONTH = "S3 STANDARD GB-month"
+    GLACIER_EXPEDITED_GB = "GLACIER GB retrieved, Expedited"
+    GLACIER_EXPEDITED_REQUEST = "GLACIER retrieval request, Expedited"
+    GLACIER_STANDARD_GB = "GLACIER GB retrieved, Standard"
+    GLACIER_STANDARD_REQUEST = "GLACIER retrieval request, Standard"
+    GLACIER_BULK_GB = "GLACIER GB retrieved, Bulk"
+    GLACIER_BULK_REQUEST = "GLACIER retrieval request, Bulk"
+    DEEP_ARCHIVE_STANDARD_GB = "DEEP_ARCHIVE GB retrieved, Standard"
+    DEEP_ARCHIVE_STANDARD_REQUEST = "DEEP_ARCHIVE retrieval request, Standard"
+    DEEP_ARCHIVE_BULK_GB = "DEEP_ARCHIVE GB retrieved, Bulk"
+    DEEP_ARCHIVE_BULK_REQUEST = "DEEP_ARCHIVE retrieval request, Bulk"
+    GLACIER_IR_GB = "GLACIER_IR GB retrieved"
+    GLACIER_IR_GET = "GLACIER_IR GET"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,19 @@ US_EAST_1 = PriceList(
         Charge.DYNAMODB_READ_UNIT: Price(usd=0.125, per=MILLION, source=_DYNAMODB),
         Charge.LAMBDA_REQUEST: Price(usd=0.20, per=MILLION, source=_LAMBDA),
         Charge.LAMBDA_GB_SECOND: Price(usd=0.0000133334, per=1, source=_LAMBDA),
+        Charge.S3_STANDARD_GB_MONTH: Price(usd=0.023, per=1, source=_S3),
+        Charge.GLACIER_EXPEDITED_GB: Price(usd=0.03, per=1, source=_S3),
+        Charge.GLACIER_EXPEDITED_REQUEST: Price(usd=10.0, per=1_000, source=_S3),
+        Charge.GLACIER_STANDARD_GB: Price(usd=0.01, per=1, source=_S3),
+        Charge.GLACIER_STANDARD_REQUEST: Price(usd=0.05, per=1_000, source=_S3),
+        Charge.GLACIER_BULK_GB: Price(usd=0.0, per=1, source=_S3),
+        Charge.GLACIER_BULK_REQUEST: Price(usd=0.0, per=1_000, source=_S3),
+        Charge.DEEP_ARCHIVE_STANDARD_GB: Price(usd=0.02, per=1, source=_S3),
+        Charge.DEEP_ARCHIVE_STANDARD_REQUEST: Price(usd=0.10, per=1_000, source=_S3),
+        Charge.DEEP_ARCHIVE_BULK_GB: Price(usd=0.0025, per=1, source=_S3),
+        Charge.DEEP_ARCHIVE_BULK_REQUEST: Price(usd=0.025, per=1_000, source=_S3),
+        Charge.GLACIER_IR_GB: Price(usd=0.03, per=1, source=_S3),
+        Charge.GLACIER_IR_GET: Price(usd=0.01, per=1_000, source=_S3),
     },
 )
 """Without free tiers and volume discounts."""

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     SOURCE_UNREADABLE = "source unreadable"
     ARCHIVE_CONFLICT = "archive conflict"
     PARTS_MISSING = "parts missing"
+    ARCHIVE_DAMAGED = "archive damaged"
 
 
 REMEDIES: dict[Reason, str] = {
@@ -38,6 +39,10 @@ REMEDIES: dict[Reason, str] = {
     Reason.SOURCE_UNREADABLE: "S3 kept failing for this version only; `neve parked --retry` once S3 is well.",
     Reason.ARCHIVE_CONFLICT: "An archive's object contradicts its manifest. Its files are collected again; see both.",
     Reason.PARTS_MISSING: "A bundle's parts expired before it was written; its files are found by a listing.",
+    Reason.ARCHIVE_DAMAGED: (
+        "What was read from the archive is not what its manifest states, so nothing was handed over. "
+        "If the source still stands in the content bucket, it can be archived again; look at the archive's versions."
+    ),
 }
 """What an operator does about it, one sentence each, as `neve parked` shows it."""
 

@@ -1,0 +1,311 @@
+"""Thaws: which request S3 is asked for, so that one thaw of an archive serves all who wait for it.
+
+A thaw's row goes from claimed (somebody is about to ask S3) over thawing (S3 has accepted) to warm (a temporary copy is
+there until `warm_until`). Every change is conditional on the row's revision: who loses reads again and decides anew.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from neve.domain.cost import MILLION, US_EAST_1, Bill, Charge, Use
+
+
+class Tier(StrEnum):
+    """How fast S3 is asked to thaw; the slower, the cheaper."""
+
+    BULK = "bulk"
+    STANDARD = "standard"
+    EXPEDITED = "expedited"
+
+
+class ThawState(StrEnum):
+    """claimed -> thawing -> warm."""
+
+    CLAIMED = "claimed"
+    THAWING = "thawing"
+    WARM = "warm"
+
+
+class Step(StrEnum):
+    """What a planner does about an archive that it needs."""
+
+    READ = "read"
+    """Its bytes can be had now."""
+    JOIN = "join"
+    """The thaw that runs is due soon enough."""
+    WAIT = "wait"
+    """Another is just asking S3; what it gets is not known yet."""
+    REQUEST = "request"
+    UPGRADE = "upgrade"
+    EXTEND = "extend"
+    """It can be read now, but not for long enough."""
+
+
+PROMISES: dict[str, dict[Tier, tuple[timedelta, timedelta]]] = {
+    "GLACIER": {
+        Tier.EXPEDITED: (timedelta(minutes=1), timedelta(minutes=5)),
+        Tier.STANDARD: (timedelta(hours=3), timedelta(hours=5)),
+        Tier.BULK: (timedelta(hours=5), timedelta(hours=12)),
+    },
+    "DEEP_ARCHIVE": {
+        Tier.STANDARD: (timedelta(hours=9), timedelta(hours=12)),
+        Tier.BULK: (timedelta(hours=36), timedelta(hours=48)),
+    },
+}
+"""How soon and how late an archive is thawed (S3 user guide, "Understanding archive retrieval options").
+
+Classes that are missing need no thaw; tiers that are missing are not offered.
+"""
+
+CLAIM = timedelta(minutes=16)
+"""A claim is another's to take over after this: no function runs longer than 15 minutes."""
+GLANCE = timedelta(minutes=15)
+"""How often the sweep looks whether anything still waits for a warm copy."""
+PATIENCE = timedelta(hours=1)
+"""How long after its promise, and after each question, an overdue thaw is asked about again."""
+MARGIN = timedelta(hours=6)
+"""A copy that expires sooner is extended while items of a pipeline wait for it."""
+BARELY = timedelta(minutes=10)
+"""A copy that expires sooner counts as expired: it may be gone before it is read."""
+
+_OBJECT_KEY = re.compile(r"archives/(\d{10,})\.(?:tar|object)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What a job asks of a thaw: how fast, and for how many days the copy has to stay."""
+
+    tier: Tier
+    days: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thaw:
+    """The thaw of one archive. `revision` counts its changes.
+
+    `days` are those of the request that runs, `wanted_days` the most that anyone asked for. `ready_at` is when the copy
+    is promised (claimed: will be, if S3 accepts now), `warm_until` when it expires. `claimed_by` asks S3, and may be
+    taken for dead after `claimed_until`; `upgraded_from` is the tier that runs while a faster one is being asked for.
+    `fell_back` says that Expedited was not to be had. `due_at` is when the sweep looks, None for never.
+    """
+
+    archive: int
+    state: ThawState
+    tier: Tier
+    days: int
+    wanted_days: int
+    ready_at: datetime
+    due_at: datetime | None
+    warm_until: datetime | None = None
+    claimed_by: str = ""
+    claimed_until: datetime | None = None
+    upgraded_from: Tier | None = None
+    fell_back: bool = False
+    revision: int = 0
+
+    def is_warm(self, now: datetime) -> bool:
+        """Whether the copy is there, and for long enough to be read."""
+        return self.state is ThawState.WARM and self.warm_until is not None and self.warm_until > now + BARELY
+
+    def is_cold(self, now: datetime) -> bool:
+        """Whether there was a copy, and it is as good as gone."""
+        return self.state is ThawState.WARM and not self.is_warm(now)
+
+
+def needs_thaw(storage_class: str) -> bool:
+    """Whether objects of this class have to be thawed before they can be read."""
+    return storage_class in PROMISES
+
+
+def offered(storage_class: str, tier: Tier) -> bool:
+    """Whether S3 thaws this class at this tier."""
+    return not needs_thaw(storage_class) or tier in PROMISES[storage_class]
+
+
+def promise(storage_class: str, tier: Tier) -> timedelta:
+    """How long a thaw takes at most; none where nothing is thawed."""
+    return PROMISES[storage_class][tier][1] if needs_thaw(storage_class) else timedelta()
+
+
+def decide(thaw: Thaw | None, storage_class: str, need: Need, *, owner: str, now: datetime) -> Step:
+    """What a planner that needs an archive does, given its thaw as it stands."""
+    if not needs_thaw(storage_class):
+        return Step.READ
+    if thaw is None or thaw.is_cold(now):
+        return Step.REQUEST
+    if thaw.state is ThawState.WARM:
+        assert thaw.warm_until is not None, "a warm copy that is not cold has an end"
+        return Step.READ if thaw.warm_until >= now + timedelta(days=need.days) else Step.EXTEND
+    if thaw.state is ThawState.CLAIMED and (thaw.claimed_by == owner or _dead(thaw, now)):
+        return Step.UPGRADE if thaw.upgraded_from else Step.REQUEST
+    soon = max(thaw.ready_at, now) <= now + promise(storage_class, need.tier)
+    if soon or not _faster(storage_class, need.tier, thaw.tier):
+        return Step.JOIN
+    return Step.WAIT if thaw.state is ThawState.CLAIMED else Step.UPGRADE
+
+
+def claimed(thaw: Thaw | None, archive: int, storage_class: str, need: Need, *, owner: str, now: datetime) -> Thaw:
+    """The row by which `owner` claims to ask S3 for a thaw."""
+    wanted = max(need.days, thaw.wanted_days if thaw and not thaw.is_cold(now) else 0)
+    return Thaw(
+        archive=archive,
+        state=ThawState.CLAIMED,
+        tier=need.tier,
+        days=need.days,
+        wanted_days=wanted,
+        ready_at=now + promise(storage_class, need.tier),
+        due_at=now + CLAIM,
+        claimed_by=owner,
+        claimed_until=now + CLAIM,
+        revision=thaw.revision if thaw else 0,
+    )
+
+
+def upgrading(thaw: Thaw, need: Need, *, owner: str, now: datetime) -> Thaw:
+    """The row by which `owner` claims to ask S3 for a faster tier; S3 insists on the first request's days."""
+    return replace(
+        thaw,
+        state=ThawState.CLAIMED,
+        tier=need.tier,
+        upgraded_from=thaw.upgraded_from or thaw.tier,
+        wanted_days=max(thaw.wanted_days, need.days),
+        due_at=now + CLAIM,
+        claimed_by=owner,
+        claimed_until=now + CLAIM,
+    )
+
+
+def accepted(claim: Thaw, storage_class: str, now: datetime) -> Thaw:
+    """The row once S3 has accepted what was claimed."""
+    ready_at = now + promise(storage_class, claim.tier)
+    return _unclaimed(claim, state=ThawState.THAWING, ready_at=ready_at, due_at=ready_at)
+
+
+def joined(claim: Thaw, now: datetime) -> Thaw:
+    """The row once S3 has said that a thaw runs already. A claim to upgrade has changed nothing, then."""
+    ready_at = max(claim.ready_at, now)
+    return _unclaimed(
+        claim,
+        state=ThawState.THAWING,
+        tier=claim.upgraded_from or claim.tier,
+        ready_at=ready_at,
+        due_at=ready_at,
+    )
+
+
+def fallen_back(claim: Thaw, storage_class: str, now: datetime) -> Thaw:
+    """The claim once S3 has said that it has no capacity for Expedited: Standard is asked for instead."""
+    return replace(
+        claim,
+        tier=Tier.STANDARD,
+        ready_at=claim.ready_at if claim.upgraded_from else now + promise(storage_class, Tier.STANDARD),
+        fell_back=True,
+    )
+
+
+def warmed(thaw: Thaw | None, archive: int, *, until: datetime, now: datetime) -> Thaw:
+    """The row once the copy is there. Somebody else than neve may have asked for it: then there was no row."""
+    if thaw is None:
+        return Thaw(
+            archive=archive,
+            state=ThawState.WARM,
+            tier=Tier.STANDARD,
+            days=0,
+            wanted_days=0,
+            ready_at=now,
+            due_at=now + GLANCE,
+            warm_until=until,
+        )
+    ready_at = thaw.ready_at if thaw.state is ThawState.WARM else now
+    return replace(
+        _unclaimed(thaw, state=ThawState.WARM, ready_at=ready_at, due_at=now + GLANCE),
+        warm_until=max(until, thaw.warm_until) if thaw.is_warm(now) and thaw.warm_until else until,
+    )
+
+
+def archive_of(object_key: str) -> int | None:
+    """The serial of the archive with this object key; None if it is no archive's."""
+    found = _OBJECT_KEY.fullmatch(object_key)
+    return int(found[1]) if found else None
+
+
+def _dead(thaw: Thaw, now: datetime) -> bool:
+    return thaw.claimed_until is None or thaw.claimed_until < now
+
+
+def _faster(storage_class: str, tier: Tier, than: Tier) -> bool:
+    return promise(storage_class, tier) < promise(storage_class, than)
+
+
+def _unclaimed(thaw: Thaw, *, state: ThawState, ready_at: datetime, due_at: datetime, tier: Tier | None = None) -> Thaw:
+    return replace(
+        thaw,
+        state=state,
+        tier=tier or thaw.tier,
+        ready_at=ready_at,
+        due_at=due_at,
+        claimed_by="",
+        claimed_until=None,
+        upgraded_from=None,
+    )
+
+
+# -- What it costs ---------------------------------------------------------------------------------------------------
+
+_RETRIEVAL: dict[str, dict[Tier, tuple[Charge, Charge]]] = {
+    "GLACIER": {
+        Tier.EXPEDITED: (Charge.GLACIER_EXPEDITED_GB, Charge.GLACIER_EXPEDITED_REQUEST),
+        Tier.STANDARD: (Charge.GLACIER_STANDARD_GB, Charge.GLACIER_STANDARD_REQUEST),
+        Tier.BULK: (Charge.GLACIER_BULK_GB, Charge.GLACIER_BULK_REQUEST),
+    },
+    "DEEP_ARCHIVE": {
+        Tier.STANDARD: (Charge.DEEP_ARCHIVE_STANDARD_GB, Charge.DEEP_ARCHIVE_STANDARD_REQUEST),
+        Tier.BULK: (Charge.DEEP_ARCHIVE_BULK_GB, Charge.DEEP_ARCHIVE_BULK_REQUEST),
+    },
+}
+
+GB = 1024**3
+"""S3 meters in units of 2^30 bytes."""
+DAYS_A_MONTH = 30
+
+
+def thaw_uses(storage_class: str, tier: Tier, *, days: int, archives: int, size_bytes: int) -> list[Use]:
+    """What thawing so many archives of so many bytes in all takes; nothing for a class that needs no thaw.
+
+    The copies stay up to a day longer than asked: S3 rounds up to midnight UTC.
+    """
+    if not needs_thaw(storage_class):
+        return []
+    by_gb, by_request = _RETRIEVAL[storage_class][tier]
+    return [
+        Use(purpose="retrieval", charge=by_gb, quantity=size_bytes / GB),
+        Use(purpose="retrieval requests", charge=by_request, quantity=archives),
+        Use(
+            purpose="temporary copies",
+            charge=Charge.S3_STANDARD_GB_MONTH,
+            quantity=size_bytes / GB * (days + 1) / DAYS_A_MONTH,
+            rule=f"{days} days, and up to one more until midnight UTC",
+        ),
+    ]
+
+
+def read_uses(storage_class: str, *, reads: int, writes: int, size_bytes: int) -> list[Use]:
+    """What `reads` ranged GETs of `size_bytes` in all take, and `writes` PUTs to their destinations."""
+    uses = [Use(purpose="writing files", charge=Charge.S3_PUT, quantity=writes)]
+    if storage_class == "GLACIER_IR":
+        return [
+            Use(purpose="retrieval", charge=Charge.GLACIER_IR_GB, quantity=size_bytes / GB),
+            Use(purpose="reading archives", charge=Charge.GLACIER_IR_GET, quantity=reads),
+            *uses,
+        ]
+    return [Use(purpose="reading archives", charge=Charge.S3_GET, quantity=reads), *uses]
+
+
+def thaw_micro_usd(storage_class: str, tier: Tier, *, days: int, size_bytes: int) -> int:
+    """What one thaw costs, in millionths of a dollar, rounded up: what the day's spend cap is held against."""
+    uses = thaw_uses(storage_class, tier, days=days, archives=1, size_bytes=size_bytes)
+    return -int(-(Bill(prices=US_EAST_1, uses=tuple(uses)).usd * MILLION) // 1)
