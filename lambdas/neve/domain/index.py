@@ -6,6 +6,7 @@ The sort key of `files` keeps the order of keys: the key escaped, a terminator, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -116,6 +117,14 @@ def prefix_bound(prefix: str) -> bytes:
     """What the sort keys of all keys that begin with `prefix` begin with (of others too, if it is over 840 bytes)."""
     escaped = _escape(prefix)
     return _cut(escaped) if len(escaped) > KEY_BYTES else escaped
+
+
+def newest(versions: Iterable[FileRow]) -> FileRow | None:
+    """The version of a key that was modified last; None if there is none.
+
+    S3 states whole seconds, and version ids have no order: of two in one second the one archived last is taken.
+    """
+    return max(versions, key=lambda row: (row.last_modified, row.archive, row.number), default=None)
 
 
 def rows(manifest: Manifest) -> list[FileRow]:

@@ -27,7 +27,7 @@ class Reason(StrEnum):
 
 
 REMEDIES: dict[Reason, str] = {
-    Reason.EVENT_INVALID: "Find out who sends this to the collect queue; files it meant are found by a listing.",
+    Reason.EVENT_INVALID: "Find out who sends this; files that an upload's event meant are found by a listing.",
     Reason.SOURCE_GONE: "Deleted before it could be archived. If that was not meant, put the file again.",
     Reason.SOURCE_CHANGED: "Overwritten before it could be archived; the newer version has its own event.",
     Reason.SOURCE_DENIED: (

@@ -44,6 +44,8 @@ class Ending(StrEnum):
     """The archive's bytes are not those that the manifest states; the item is parked as well."""
     REFUSED = "destination refused"
     """The destination is not allowed, does not exist, or denies writing."""
+    TIER_REFUSED = "tier not offered"
+    """The archive's storage class has no thaws this fast."""
     OVER_CAP = "over the spend cap"
     """Thawing its archive would have cost more than the stack may spend in a day."""
     EXPIRED = "expired"
@@ -217,6 +219,16 @@ class Thawed:
 
     archive: int
     until: datetime | None = None
+
+
+def bucket_of(destination: str) -> str:
+    """The bucket of an s3:// destination; "" for others."""
+    return destination.removeprefix("s3://").partition("/")[0] if destination.startswith("s3://") else ""
+
+
+def key_of(destination: str) -> str:
+    """The key of an s3:// destination."""
+    return destination.removeprefix("s3://").partition("/")[2]
 
 
 # -- Messages --------------------------------------------------------------------------------------------------------
