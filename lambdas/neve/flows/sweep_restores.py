@@ -6,6 +6,7 @@ It asks for no thaw itself: PlanRestore does, which knows the pace and the price
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -27,6 +28,7 @@ from neve.ports import Archives, CopyStatus, Glacier, Queue, Restores, Thaws
 
 CHUNKS_WITHIN = timedelta(days=1)
 """A chunk that has not come by then was never sent, or waits in a dead-letter queue."""
+THREADS = 16
 EXPIRED = "the thawed copy expired before it was fetched: `neve restore --resume` asks for it again"
 CANCELLED = "the job was cancelled"
 
@@ -135,40 +137,39 @@ class RestoreSweeper:
         return expired
 
     def _job(self, job: Job, owner: str) -> Swept:
+        """End a job, or look whether everything that waits for an archive has a thaw that the sweep will see.
+
+        The next look is put off first: a job of very many archives must not keep the sweep from all others.
+        """
         now = self.clock()
         if job.state is JobState.FINISHED:
             self.ender.announce(job.id)
             return Swept(ended=1)
+        self.restores.postpone(job.id, now + PATIENCE)
         if not job.planned and job.created_at + CHUNKS_WITHIN < now:
             self.restores.give_up_chunks(job)
-        moved = 0
-        archives: set[int] = set()
-        for share in self.restores.waiting_of(job.id):
-            if job.cancelled_at:
-                end_unfetched(self.restores, [share], Ending.CANCELLED, CANCELLED, owner=owner, clock=self.clock)
-            elif share.archive not in archives:
-                archives.add(share.archive)
-                moved += self._move(share, job)
-        ended = self.ender.end(job.id)
-        if not ended:
-            self.restores.postpone(job.id, now + GLANCE)
-        return Swept(moved=moved, ended=int(ended))
+        waiting = list(self.restores.waiting_of(job.id))
+        if job.cancelled_at:
+            end_unfetched(self.restores, waiting, Ending.CANCELLED, CANCELLED, owner=owner, clock=self.clock)
+            waiting = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            by_archive = {(share.archive, share.kind): share for share in waiting}
+            moved = sum(pool.map(lambda share: self._move(share, job), by_archive.values()))
+        return Swept(moved=moved, ended=int(self.ender.end(job.id)))
 
     def _move(self, share: Share, job: Job) -> int:
         """Have an archive thawed, or read, for which nobody does anything; 1 if so."""
-        archive = self.archives.get(share.archive)
-        if archive is not None and not needs_thaw(archive.storage_class):
-            if share.kind is Kind.S3:
-                self.extract_queue.send(render_thawed(share.archive))
-            return int(share.kind is Kind.S3)
         thaw = self.thaws.get(share.archive)
-        if thaw is None:
+        if thaw is not None:
+            if thaw.due_at is None:  # nothing waited when the sweep last looked: now it does
+                self.thaws.swap(thaw, replace(thaw, due_at=self.clock()))
+            return int(thaw.due_at is None)
+        archive = self.archives.get(share.archive)
+        if archive is None or needs_thaw(archive.storage_class):
             self._ask(share.archive, job.need)
-            return 1
-        if thaw.due_at is None:  # nothing waited when the sweep last looked; the next one looks again
-            self.thaws.swap(thaw, replace(thaw, due_at=self.clock()))
-            return 1
-        return 0
+        elif share.kind is Kind.S3:
+            self.extract_queue.send(render_thawed(share.archive))
+        return 1
 
     def _ask(self, archive: int, need: Need) -> None:
         self.requests_queue.send(render_thaw_request(ThawRequest(archive=archive, need=need)))
