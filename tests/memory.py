@@ -147,6 +147,9 @@ class MemoryArchives:
         if row.state is ArchiveState.WRITTEN:
             self.rows[serial] = replace(row, state=ArchiveState.ARCHIVED, archived_at=now, duplicates=duplicates)
 
+    def get(self, serial: int) -> ArchiveRow | None:
+        return self.rows.get(serial)
+
 
 @dataclass
 class MemoryFiles:
@@ -159,6 +162,12 @@ class MemoryFiles:
 
     def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
         return [row for row in rows if self.rows.setdefault((row.key, row.pin), row).archive != row.archive]
+
+    def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
+        return {identity: self.rows[identity] for identity in identities if identity in self.rows}
+
+    def versions(self, key: str) -> list[FileRow]:
+        return sorted((row for row in self.rows.values() if row.key == key), key=lambda row: row.pin.encode())
 
 
 @dataclass

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 READ_BATCH = 100
 WRITE_BATCH = 25
 """DynamoDB: BatchGetItem takes 100 keys, BatchExecuteStatement 25 statements."""
+SORT_BYTES = 1_024
+"""DynamoDB: a sort key has no more."""
 PAGE_ROWS = 200
 """64 shards are read side by side, and a page of each is some thousand rows of DynamoDB's 1 MB without a limit."""
 THREADS = 8
@@ -112,8 +114,16 @@ class DynamoFiles:
         archives = {(row.key, row.pin): row.archive for row in standing}
         return [row for row in refused if archives.get((row.key, row.pin)) != row.archive]
 
+    def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
+        """See neve.ports.Files.
+
+        One read unit a row. DynamoDB refuses a batch with a key twice, or with one that is longer than any row's.
+        """
+        possible = [identity for identity in dict.fromkeys(identities) if len(sort_key(*identity)) <= SORT_BYTES]
+        return {(row.key, row.pin): row for row in self._read(possible, consistent=True)}
+
     def versions(self, key: str) -> list[FileRow]:
-        """All archived versions of `key`, in the order of their pins. Consistent."""
+        """See neve.ports.Files."""
         return list(self._query(shard(key), key_prefix(key), consistent=True))
 
     def under(self, prefix: str = "") -> Iterator[FileRow]:
