@@ -49,7 +49,7 @@ def _transact(backend: DynamoDBBackend, transact_items: list[dict[str, dict[str,
     if any(code for code, _, _ in reasons):
         raise TransactionCanceledException(reasons)
     for key, (kind, write) in zip(keys, writes, strict=True):
-        names = {argument: write.get(name) for argument, name in _CONDITION.items()}
+        names: dict[str, Any] = {argument: write.get(name) for argument, name in _CONDITION.items()}
         if kind == "Put":
             backend.put_item(write["TableName"], write["Item"], **names)
         elif kind == "Delete":

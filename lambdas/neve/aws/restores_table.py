@@ -362,10 +362,10 @@ class DynamoThaws(_Table):
         if 0 in refused:
             return None
         if refused:
-            spent = self.spent_micro_usd(now)
+            price, spent, cap = (each / MILLION for each in (micro_usd, self.spent_micro_usd(now), cap_micro_usd))
             raise OverCap(
-                f"its thaw costs {micro_usd / MILLION:.4f} USD, and {spent / MILLION:,.2f} of {cap_micro_usd / MILLION:,.2f} "
-                "USD a day are spent: raise the setting restore_usd_per_day, or ask again tomorrow (UTC)"
+                f"its thaw costs {price:.4f} USD, and {spent:,.2f} of {cap:,.2f} USD a day are spent: "
+                "raise the setting restore_usd_per_day, or ask again tomorrow (UTC)"
             )
         return thaw
 
