@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from neve.aws.content import full_checksums, reading
+from neve.aws.copies import STANDS, Upload
 from neve.aws.faults import code, status, transient
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, manifest_key, parse_manifest, render_manifest
 from neve.domain.tar import Rope
 from neve.domain.version import NULL_VERSION, ObjectVersion
-from neve.errors import Transient
 from neve.ports import StoredArchive
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-_STANDS = (409, 412)
-"""412: an object stands already. 409: another request is just writing one (S3 user guide, "Conditional writes")."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class S3ArchiveStore:
                     IfNoneMatch="*",
                 )
             except ClientError as error:
-                if status(error) in _STANDS:
+                if status(error) in STANDS:
                     return False
                 raise
         return True
@@ -96,7 +93,7 @@ class S3ArchiveStore:
                     IfNoneMatch="*",
                 )
             except ClientError as error:
-                if status(error) in _STANDS:
+                if status(error) in STANDS:
                     return None
                 raise
         return StoredArchive(
@@ -140,49 +137,27 @@ class S3ArchiveStore:
 
     def uploaded(self, object_key: str, upload_id: str) -> Mapping[int, str] | None:
         """See neve.ports.ArchiveStore."""
-        pages = self.client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=object_key, UploadId=upload_id)
-        with transient():
-            try:
-                return {part["PartNumber"]: part["ETag"] for page in pages for part in page.get("Parts", [])}
-            except ClientError as error:
-                if code(error) == "NoSuchUpload":
-                    return None
-                raise
+        parts = self._upload(object_key, upload_id).parts()
+        return None if parts is None else {number: part.etag for number, part in parts.items()}
 
     def copy_part(self, object_key: str, upload_id: str, version: ObjectVersion, part: Range) -> str:
         """See neve.ports.ArchiveStore."""
         with reading(version, read_before=True):
-            try:
-                answer = self.client.upload_part_copy(
-                    Bucket=self.bucket,
-                    Key=object_key,
-                    UploadId=upload_id,
-                    PartNumber=part.number,
-                    CopySourceRange=f"bytes={part.first}-{part.last}",
-                    **self._source(version),
-                )
-            except ClientError as error:
-                if code(error) == "NoSuchUpload":  # a 404 that says nothing about the source
-                    raise Transient(f"the upload of {object_key} was completed or aborted by another") from error
-                raise
-        return answer["CopyPartResult"]["ETag"]
+            return self._upload(object_key, upload_id).copy(part, self._source(version))
 
     def complete_upload(self, object_key: str, upload_id: str, etags: Mapping[int, str]) -> bool:
         """See neve.ports.ArchiveStore."""
         with transient():
             try:
-                self.client.complete_multipart_upload(
-                    Bucket=self.bucket,
-                    Key=object_key,
-                    UploadId=upload_id,
-                    MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etags[n]} for n in sorted(etags)]},
-                    IfNoneMatch="*",
-                )
+                self._upload(object_key, upload_id).complete(etags, IfNoneMatch="*")
             except ClientError as error:
-                if status(error) in _STANDS or code(error) == "NoSuchUpload":
+                if status(error) in STANDS or code(error) == "NoSuchUpload":
                     return False
                 raise
         return True
+
+    def _upload(self, object_key: str, upload_id: str) -> Upload:
+        return Upload(self.client, self.bucket, object_key, upload_id)
 
     def _source(self, version: ObjectVersion) -> Any:
         return {
@@ -192,4 +167,4 @@ class S3ArchiveStore:
 
     def _stands(self, error: ClientError, object_key: str) -> bool:
         """Whether a copy was refused because the destination stands; 412 may also mean that the source changed."""
-        return status(error) in _STANDS and self.head(object_key) is not None
+        return status(error) in STANDS and self.head(object_key) is not None

@@ -13,6 +13,7 @@ from neve.aws.ledger import LEDGER
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_s3 import S3Client
+    from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
 CONFIG = Config(
@@ -48,5 +49,13 @@ def dynamodb() -> DynamoDBClient:
 def sqs() -> SQSClient:
     """The SQS client."""
     client = boto3.client("sqs", config=CONFIG)
+    LEDGER.watch(client)
+    return client
+
+
+@cache
+def sns() -> SNSClient:
+    """The SNS client."""
+    client = boto3.client("sns", config=CONFIG)
     LEDGER.watch(client)
     return client

@@ -1,0 +1,24 @@
+"""SNS topics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neve.aws.faults import transient
+
+if TYPE_CHECKING:
+    from types_boto3_sns import SNSClient
+
+
+@dataclass(frozen=True)
+class SnsTopic:
+    """The port Topic on one SNS topic."""
+
+    client: SNSClient
+    arn: str
+
+    def publish(self, message: str) -> None:
+        """See neve.ports.Topic."""
+        with transient():
+            self.client.publish(TopicArn=self.arn, Message=message)
