@@ -72,7 +72,7 @@ MARGIN = timedelta(hours=6)
 BARELY = timedelta(minutes=10)
 """A copy that expires sooner counts as expired: it may be gone before it is read."""
 
-_OBJECT_KEY = re.compile(r"archives/(\d{10,})\.(?:tar|object)")
+_OBJECT_KEY = re.compile(r"archives/([0-9]{10,})\.(?:tar|object)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +149,16 @@ def decide(thaw: Thaw | None, storage_class: str, need: Need, *, owner: str, now
 
 
 def claimed(thaw: Thaw | None, archive: int, storage_class: str, need: Need, *, owner: str, now: datetime) -> Thaw:
-    """The row by which `owner` claims to ask S3 for a thaw."""
+    """The row by which `owner` claims to ask S3 for a thaw.
+
+    S3 may have heard who claimed it before and died, and insists on the days of the first request: they are repeated.
+    """
     wanted = max(need.days, thaw.wanted_days if thaw and not thaw.is_cold(now) else 0)
     return Thaw(
         archive=archive,
         state=ThawState.CLAIMED,
         tier=need.tier,
-        days=need.days,
+        days=thaw.days if thaw and thaw.state is ThawState.CLAIMED else need.days,
         wanted_days=wanted,
         ready_at=now + promise(storage_class, need.tier),
         due_at=now + CLAIM,
@@ -180,9 +183,12 @@ def upgrading(thaw: Thaw, need: Need, *, owner: str, now: datetime) -> Thaw:
 
 
 def accepted(claim: Thaw, storage_class: str, now: datetime) -> Thaw:
-    """The row once S3 has accepted what was claimed."""
+    """The row once S3 has accepted what was claimed. An upgrade puts nothing off that was promised before."""
     ready_at = now + promise(storage_class, claim.tier)
-    return _unclaimed(claim, state=ThawState.THAWING, ready_at=ready_at, due_at=ready_at)
+    if claim.upgraded_from:
+        ready_at = min(ready_at, max(claim.ready_at, now))
+    thaw = _unclaimed(claim, state=ThawState.THAWING, ready_at=ready_at, due_at=ready_at)
+    return replace(thaw, fell_back=claim.fell_back and claim.tier is not Tier.EXPEDITED)
 
 
 def joined(claim: Thaw, now: datetime) -> Thaw:
