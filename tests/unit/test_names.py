@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neve.domain.names import MAX_COMPONENT_BYTES, _folded, is_safe, safe_names
+from neve.domain.names import MAX_COMPONENT_BYTES, folded_path, is_safe, safe_names
 
 BAD_KEYS = (
     "ü" * 512,
@@ -237,6 +237,6 @@ def test_two_thousand_keys_of_512_levels_take_less_than_two_seconds() -> None:
 def test_folding_does_not_depend_on_the_version_of_python() -> None:
     """Each Python brings the tables of another Unicode version; if a new one fails here, _NEWER lacks its additions."""
     every = "".join(f"/a\u0301{chr(code)}\u0323" for code in range(0x110000) if not 0xD800 <= code < 0xE000)
-    assert hashlib.sha256(_folded(every).encode()).hexdigest() == (
+    assert hashlib.sha256(folded_path(every).encode()).hexdigest() == (
         "2e4489900a2360e5b71aac3f1aa04dc253dbccafbd1e4f748ab8142538937f1f"
     )

@@ -65,16 +65,16 @@ def safe_names(members: Sequence[tuple[str, str]]) -> list[str]:
     if any(earlier >= later for earlier, later in pairwise(members)):
         raise ValueError("members must be sorted by (key, pin), each once")
     components: dict[str, str] = {}
-    paths = [_escaped_path(key, components) for key, _ in members]
-    folded = [_folded(path) for path in paths]
+    paths = [natural_path(key, components) for key, _ in members]
+    folded = [folded_path(path) for path in paths]
     needed = sorted(folded)
     taken: set[str] = set()
     for position, (key, pin) in enumerate(members):
         attempt = 0
         natural = paths[position]
         while folded[position] in taken or _is_folder(folded[position], needed):
-            paths[position] = _marked(natural, key, pin, attempt)
-            folded[position] = _folded(paths[position])
+            paths[position] = marked_path(natural, key, pin, attempt)
+            folded[position] = folded_path(paths[position])
             attempt += 1
         taken.add(folded[position])
     return paths
@@ -91,8 +91,12 @@ def is_safe(path: str) -> bool:
     )
 
 
-def _escaped_path(key: str, components: dict[str, str]) -> str:
-    """The path that `key` gets if no other member is in its way. `components` remembers what was escaped before."""
+def natural_path(key: str, components: dict[str, str] | None = None) -> str:
+    """The path that `key` gets if no other member is in its way: no other key has the same.
+
+    `components` remembers what was escaped before. Raises ValueError if the key is longer than S3 allows.
+    """
+    components = {} if components is None else components
     if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         raise ValueError(f"key is longer than {MAX_KEY_BYTES} bytes: {key[:60]!r}...")
     parts = [FOLDER]
@@ -130,8 +134,8 @@ def _cut(component: str) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def _marked(path: str, key: str, pin: str, attempt: int) -> str:
-    """`path` with a mark of this member, and of the attempt from the second one on."""
+def marked_path(path: str, key: str, pin: str, attempt: int) -> str:
+    """`path` with a mark of this member, and of the attempt from the second one on: where another is in the way."""
     seed = f"{key}\0{pin}" if attempt == 0 else f"{key}\0{pin}\0{attempt}"
     folder, _, last = path.rpartition("/")
     return f"{folder}/{_cut(last)}{_mark(seed.encode('utf-8', 'surrogatepass'))}"
@@ -147,7 +151,7 @@ def _is_folder(folded: str, needed: list[str]) -> bool:
     return position < len(needed) and needed[position].startswith(below)
 
 
-def _folded(path: str) -> str:
+def folded_path(path: str) -> str:
     """What file systems that fold case or normalize Unicode may reduce `path` to; coarser than any of them.
 
     Components are separated by NUL: some characters normalize to a slash.
