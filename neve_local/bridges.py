@@ -150,6 +150,125 @@ def conditional_copy() -> None:
     s3._copy_object = copy
 
 
+def reads_of_versions() -> None:
+    """Read a version as AWS does: the range asked for, the state of its thaw, and from HEAD the number of its tags."""
+    from ministack.services import s3  # noqa: PLC0415
+
+    parameters = ("bucket_name", "key", "headers", "query_params")
+    get, head = existing(s3, "_get_object", parameters), existing(s3, "_head_object", parameters)
+    bucket_of = existing(s3, "_ensure_bucket", ("name",))
+    value_of = existing(s3, "_qp", ("params", "key", "default"))
+    tag_count = existing(s3, "_object_tagging_count_header", ("bucket_name", "key", "version_id"))
+    range_of = existing(s3, "_parse_range", ("range_header", "total"))
+
+    def unpinned(bucket_name: str, key: str, query: dict[str, Any]) -> dict[str, Any]:
+        """`query` without the version, if that is the current one: all that differs is done right for the current."""
+        bucket = bucket_of(bucket_name)
+        current = bucket["objects"].get(key) if bucket else None
+        if current is None or not current.get("version_id") or current["version_id"] != value_of(query, "versionId"):
+            return query
+        return {name: value for name, value in query.items() if name != "versionId"}
+
+    def get_object(
+        bucket_name: str, key: str, headers: dict[str, str], query_params: dict[str, Any] | None = None
+    ) -> Any:
+        status, fields, body = get(bucket_name, key, headers, unpinned(bucket_name, key, query_params or {}))
+        asked = range_of(headers.get("range", ""), len(body)) if status == 200 and "range" in headers else None
+        if asked is None:
+            return status, fields, body
+        first, last = asked
+        kept = {name: value for name, value in fields.items() if not name.startswith("x-amz-checksum-")}
+        part = body[first : last + 1]
+        size = {"Content-Length": str(len(part)), "Content-Range": f"bytes {first}-{last}/{len(body)}"}
+        return 206, {**kept, **size}, part
+
+    def head_object(
+        bucket_name: str,
+        key: str,
+        headers: dict[str, str] | None = None,
+        query_params: dict[str, Any] | None = None,
+    ) -> Any:
+        status, fields, body = head(bucket_name, key, headers, unpinned(bucket_name, key, query_params or {}))
+        if status == 200:
+            version_id = fields.get("x-amz-version-id", "null")
+            fields = {**fields, **tag_count(bucket_name, key, None if version_id == "null" else version_id)}
+        return status, fields, body
+
+    s3._get_object, s3._head_object = get_object, head_object
+
+
+def sleeping_archives() -> None:
+    """Refuse what AWS refuses of archived objects: copies of what is not thawed, and Expedited for DEEP_ARCHIVE."""
+    from ministack.core import iam_actions  # noqa: PLC0415
+    from ministack.services import s3  # noqa: PLC0415
+
+    copy = existing(s3, "_copy_object", ("bucket_name", "dest_key", "headers"))
+    copy_part = existing(s3, "_upload_part_copy", ("bucket_name", "dest_key", "query_params", "headers"))
+    restore = existing(s3, "_restore_object", ("bucket_name", "key", "body"))
+    source_of = existing(iam_actions, "_s3_source_object", ("headers",))
+    error = existing(s3, "_error", ("code", "message", "status", "resource", "extra", "headers"))
+    head = existing(s3, "_head_object", ("bucket_name", "key", "headers", "query_params"))  # of reads_of_versions
+
+    def source_sleeps(headers: dict[str, str]) -> bool:
+        source = source_of(headers)
+        if source is None:
+            return False
+        arn, version_id = source
+        bucket_name, _, key = arn.removeprefix("arn:aws:s3:::").partition("/")
+        return is_asleep(head(bucket_name, key, {}, {"versionId": version_id} if version_id else {})[1])
+
+    def copy_object(bucket_name: str, dest_key: str, headers: dict[str, str]) -> Any:
+        if source_sleeps(headers):
+            return error("ObjectNotInActiveTierError", "The source object of the COPY action sleeps.", 403)
+        return copy(bucket_name, dest_key, {"x-amz-storage-class": "STANDARD", **headers})
+
+    def upload_part_copy(bucket_name: str, dest_key: str, query_params: dict[str, Any], headers: dict[str, str]) -> Any:
+        if source_sleeps(headers):
+            return error("InvalidObjectState", "The source object of the COPY action sleeps.", 403)
+        return copy_part(bucket_name, dest_key, query_params, headers)
+
+    def restore_object(bucket_name: str, key: str, body: bytes) -> Any:
+        archived_in = head(bucket_name, key, {}, {})[1].get("x-amz-storage-class")
+        if archived_in == "DEEP_ARCHIVE" and re.search(rb"<Tier>\s*Expedited\s*</Tier>", body):
+            return error("InvalidArgument", "Expedited retrievals are not available for DEEP_ARCHIVE.", 400)
+        return restore(bucket_name, key, body)
+
+    s3._copy_object, s3._upload_part_copy, s3._restore_object = copy_object, upload_part_copy, restore_object
+
+
+def is_asleep(fields: dict[str, str]) -> bool:
+    """Whether the headers of S3's answer to HEAD tell of an archived object without a thawed copy."""
+    thawed = 'ongoing-request="false"' in fields.get("x-amz-restore", "")
+    return fields.get("x-amz-storage-class") in ("GLACIER", "DEEP_ARCHIVE") and not thawed
+
+
+def further_permissions() -> None:
+    """Ask for s3:PutObjectTagging where a write brings tags, and for s3:ListBucket before saying that a key is free."""
+    from ministack.core import iam_actions  # noqa: PLC0415
+    from ministack.services import s3  # noqa: PLC0415
+
+    original = existing(iam_actions, "s3_additional_checks", ("method", "path", "headers", "body", "query_params"))
+    action_of = existing(iam_actions, "_s3_action", ("method", "path", "query_params"))
+    place_of = existing(s3, "_parse_bucket_key", ("path", "headers"))
+    bucket_of = existing(s3, "_ensure_bucket", ("name",))
+
+    def checks(
+        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = list(original(method, path, headers, body, query_params))
+        bucket_name, key = place_of(path, headers)
+        action = action_of(method, path, query_params)
+        if key and action == "PutObject" and headers.get("x-amz-tagging"):
+            found.append(("s3:PutObjectTagging", f"arn:aws:s3:::{bucket_name}/{key}"))
+        if key and action == "GetObject":  # HEAD as well
+            bucket = bucket_of(bucket_name)
+            if bucket is not None and key not in bucket["objects"]:
+                found.append(("s3:ListBucket", f"arn:aws:s3:::{bucket_name}"))
+        return found
+
+    iam_actions.s3_additional_checks = checks
+
+
 def statement_permissions() -> None:
     """Check each PartiQL statement of a batch as the action it performs, on its own table."""
     from ministack.core import iam_actions  # noqa: PLC0415
@@ -237,6 +356,24 @@ BRIDGES = (
         why="ministack's CopyObject ignores If-None-Match and x-amz-checksum-algorithm; AWS honours both. CopyLarge "
         "relies on the first never to overwrite an archive and on the second to prove what it copied.",
         build=conditional_copy,
+    ),
+    Bridge(
+        name="reads of versions",
+        why="With a version id ministack's GET ignores Range and its HEAD leaves out x-amz-restore; no HEAD of its "
+        "counts tags. Archives are read by range and version, and HEAD is asked whether they are thawed.",
+        build=reads_of_versions,
+    ),
+    Bridge(
+        name="sleeping archives",
+        why="ministack copies from archived objects that are not thawed, gives the copy their storage class, and thaws "
+        "DEEP_ARCHIVE with Expedited; AWS answers 403, STANDARD and 400.",
+        build=sleeping_archives,
+    ),
+    Bridge(
+        name="further permissions",
+        why="AWS asks for s3:PutObjectTagging where a PUT brings tags, and answers 403 instead of 404 for a key that "
+        "is free if the caller may not list the bucket; ministack does neither.",
+        build=further_permissions,
     ),
     Bridge(
         name="statement permissions",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from boto3 import Session
 from botocore.exceptions import ClientError
 
 from neve_local.cloud import PROJECT, LocalCloud, LocalCloudError
@@ -50,6 +51,26 @@ def until(condition: Callable[[], Any], *, within_s: float = 20) -> Any:
 
 def policy(*statements: dict[str, Any]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def assumed(cloud: LocalCloud, name: str, *grants: tuple[str, str]) -> Session:
+    """A session with a new role that may do what `grants` say, each an action and a resource, and nothing else."""
+    root = cloud.session()
+    role = root.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=policy(TRUST_ACCOUNT))["Role"]
+    statements = [{"Effect": "Allow", "Action": action, "Resource": resource} for action, resource in grants]
+    root.client("iam").put_role_policy(RoleName=name, PolicyName="grants", PolicyDocument=policy(*statements))
+    given = root.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="test")["Credentials"]
+    return cloud.session(
+        access_key=given["AccessKeyId"], secret_key=given["SecretAccessKey"], token=given["SessionToken"]
+    )
+
+
+def refusal(call: Callable[..., Any], **request: Any) -> tuple[int, str]:
+    """The status and code with which a call is refused."""
+    with pytest.raises(ClientError) as refused:
+        call(**request)
+    answer = refused.value.response
+    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
 
 
 def make_function(cloud: LocalCloud, name: str, code: str) -> None:
@@ -176,17 +197,9 @@ def test_a_role_without_a_grant_is_denied(bare: LocalCloud) -> None:
     root = bare.session()
     root.client("s3").create_bucket(Bucket="guarded")
     root.client("s3").put_object(Bucket="guarded", Key="key", Body=b"bytes")
-    role = root.client("iam").create_role(RoleName="Reader", AssumeRolePolicyDocument=policy(TRUST_ACCOUNT))
-    grant = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::guarded/*"}
-    root.client("iam").put_role_policy(RoleName="Reader", PolicyName="read", PolicyDocument=policy(grant))
-    given = root.client("sts").assume_role(RoleArn=role["Role"]["Arn"], RoleSessionName="test")["Credentials"]
-    reader = bare.session(
-        access_key=given["AccessKeyId"], secret_key=given["SecretAccessKey"], token=given["SessionToken"]
-    ).client("s3")
+    reader = assumed(bare, "Reader", ("s3:GetObject", "arn:aws:s3:::guarded/*")).client("s3")
     assert reader.get_object(Bucket="guarded", Key="key")["Body"].read() == b"bytes"
-    with pytest.raises(ClientError) as denied:
-        reader.put_object(Bucket="guarded", Key="key", Body=b"other")
-    assert denied.value.response["Error"]["Code"] == "AccessDenied"
+    assert refusal(reader.put_object, Bucket="guarded", Key="key", Body=b"other") == (403, "AccessDenied")
 
 
 def test_a_bucket_that_insists_on_tls_can_be_used(bare: LocalCloud) -> None:
@@ -200,14 +213,7 @@ def test_a_bucket_that_insists_on_tls_can_be_used(bare: LocalCloud) -> None:
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
     root.client("s3").put_bucket_policy(Bucket="tls-only", Policy=policy(insist))
-    root.client("iam").create_role(RoleName="Writer", AssumeRolePolicyDocument=policy(TRUST_ACCOUNT))
-    grant = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::tls-only/*"}
-    root.client("iam").put_role_policy(RoleName="Writer", PolicyName="write", PolicyDocument=policy(grant))
-    given = root.client("sts").assume_role(RoleArn="arn:aws:iam::000000000000:role/Writer", RoleSessionName="test")
-    keys = given["Credentials"]
-    writer = bare.session(
-        access_key=keys["AccessKeyId"], secret_key=keys["SecretAccessKey"], token=keys["SessionToken"]
-    )
+    writer = assumed(bare, "Writer", ("s3:PutObject", "arn:aws:s3:::tls-only/*"))
     writer.client("s3").put_object(Bucket="tls-only", Key="key", Body=b"bytes")
 
 
@@ -240,9 +246,184 @@ def test_a_copy_is_refused_where_an_object_is_and_computes_the_checksum_asked_fo
     s3.copy_object(Bucket="copies", Key="copy", CopySource=source, IfNoneMatch="*", ChecksumAlgorithm="SHA256")
     head = s3.head_object(Bucket="copies", Key="copy", ChecksumMode="ENABLED")
     assert head["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(b"bytes").digest()).decode()
-    with pytest.raises(ClientError) as refused:
-        s3.copy_object(Bucket="copies", Key="copy", CopySource=source, IfNoneMatch="*")
-    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
+    assert refusal(s3.copy_object, Bucket="copies", Key="copy", CopySource=source, IfNoneMatch="*")[0] == 412
+
+
+def thaw_stack(bucket: str) -> str:
+    """A template: a versioned bucket tells a topic of thaws, which a queue hears; topic and queue insist on TLS."""
+
+    def insist(action: str, resource: dict[str, Any]) -> dict[str, Any]:
+        condition = {"Bool": {"aws:SecureTransport": "false"}}
+        return {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": resource, "Condition": condition}
+
+    def allow(service: str, action: str, resource: dict[str, Any], source: Any) -> dict[str, Any]:
+        condition = {"ArnLike": {"aws:SourceArn": source}}
+        principal = {"Service": f"{service}.amazonaws.com"}
+        return {**insist(action, resource), "Effect": "Allow", "Principal": principal, "Condition": condition}
+
+    def document(*statements: dict[str, Any]) -> dict[str, Any]:
+        return {"Version": "2012-10-17", "Statement": statements}
+
+    topic, queue = {"Ref": "Topic"}, {"Fn::GetAtt": ["Queue", "Arn"]}
+    told = document(insist("sns:Publish", topic), allow("s3", "sns:Publish", topic, f"arn:aws:s3:::{bucket}"))
+    heard = document(insist("sqs:*", queue), allow("sns", "sqs:SendMessage", queue, topic))
+    resources: dict[str, tuple[str, dict[str, Any]]] = {
+        "Topic": ("SNS::Topic", {}),
+        "Told": ("SNS::TopicPolicy", {"Topics": [topic], "PolicyDocument": told}),
+        "Queue": ("SQS::Queue", {}),
+        "Heard": ("SQS::QueuePolicy", {"Queues": [{"Ref": "Queue"}], "PolicyDocument": heard}),
+        "Subscription": (
+            "SNS::Subscription",
+            {"TopicArn": topic, "Protocol": "sqs", "Endpoint": queue, "RawMessageDelivery": True},
+        ),
+        "Bucket": (
+            "S3::Bucket",
+            {
+                "BucketName": bucket,
+                "VersioningConfiguration": {"Status": "Enabled"},
+                "NotificationConfiguration": {
+                    "TopicConfigurations": [{"Event": "s3:ObjectRestore:Completed", "Topic": topic}]
+                },
+            },
+        ),
+    }
+    made = {name: {"Type": f"AWS::{kind}", "Properties": fields} for name, (kind, fields) in resources.items()}
+    made["Bucket"]["DependsOn"] = "Told"
+    return json.dumps({"Resources": made, "Outputs": {"Queue": {"Value": {"Ref": "Queue"}}}})
+
+
+def test_a_thaw_is_asked_for_once_told_by_an_event_and_seen_in_head_of_the_version(bare: LocalCloud) -> None:
+    root = bare.session()
+    s3: Any = root.client("s3")
+    sqs, stacks = root.client("sqs"), root.client("cloudformation")
+    stacks.create_stack(StackName="thaw", TemplateBody=thaw_stack("thawing"))
+    (stack,) = until(lambda: stacks.describe_stacks(StackName="thaw")["Stacks"])
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    queue = stack["Outputs"][0]["OutputValue"]
+    key = "a b+ü.tar"
+    put = s3.put_object(Bucket="thawing", Key=key, Body=b"0123456789", StorageClass="GLACIER")
+    version = {"Bucket": "thawing", "Key": key, "VersionId": put["VersionId"]}
+    bulk = {"Days": 1, "GlacierJobParameters": {"Tier": "Bulk"}}
+
+    def ask() -> int:
+        status: int = s3.restore_object(**version, RestoreRequest=bulk)["ResponseMetadata"]["HTTPStatusCode"]
+        return status
+
+    assert refusal(s3.get_object, **version, Range="bytes=0-1") == (403, "InvalidObjectState")
+    assert refusal(s3.copy_object, Bucket="thawing", Key="copy", CopySource=version)[0] == 403
+    assert ask() == 202
+    assert refusal(s3.restore_object, **version, RestoreRequest=bulk) == (409, "RestoreAlreadyInProgress")
+    assert s3.head_object(**version)["Restore"] == 'ongoing-request="true"'
+    assert refusal(s3.get_object, **version, Range="bytes=0-1") == (403, "InvalidObjectState")
+
+    def completed() -> list[Any]:
+        heard = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5).get("Messages", [])
+        return [record for each in heard for record in json.loads(each["Body"]).get("Records", [])]
+
+    (record,) = until(completed)
+    assert record["eventName"] == "ObjectRestore:Completed"
+    assert record["s3"]["object"]["key"] == "a+b%2B%C3%BC.tar"
+    assert "lifecycleRestorationExpiryTime" in record["glacierEventData"]["restoreEventData"]
+    assert s3.head_object(**version)["Restore"].startswith('ongoing-request="false", expiry-date=')
+    assert s3.get_object(**version, Range="bytes=2-4")["Body"].read() == b"234"
+    assert ask() == 200
+    s3.copy_object(Bucket="thawing", Key="copy", CopySource=version)
+    assert "StorageClass" not in s3.head_object(Bucket="thawing", Key="copy")  # STANDARD
+
+
+def test_restoring_asks_for_permissions_of_its_own(bare: LocalCloud) -> None:
+    root = bare.session()
+    root.client("s3").create_bucket(Bucket="cold")
+    root.client("s3").put_object(Bucket="cold", Key="tar", Body=b"", StorageClass="GLACIER")
+    every = "arn:aws:s3:::cold/*"
+    place = {"Bucket": "cold", "Key": "tar"}
+    request = {"Days": 1, "GlacierJobParameters": {"Tier": "Bulk"}}
+    reader: Any = assumed(bare, "ColdReader", ("s3:GetObject", every), ("s3:PutObject", every)).client("s3")
+    assert refusal(reader.restore_object, **place, RestoreRequest=request) == (403, "AccessDenied")
+    assert refusal(reader.head_object, **place, VersionId="null")[0] == 403
+    assert refusal(reader.head_object, Bucket="cold", Key="a//free b+ü")[0] == 403
+    assert refusal(reader.put_object, Bucket="cold", Key="x", Tagging="a=b") == (403, "AccessDenied")
+    reader.put_object(Bucket="cold", Key="x")
+    other: Any = assumed(
+        bare,
+        "ColdRestorer",
+        ("s3:RestoreObject", every),
+        ("s3:GetObject*", every),
+        ("s3:PutObject*", every),
+        ("s3:ListBucket", "arn:aws:s3:::cold"),
+    ).client("s3")
+    assert other.restore_object(**place, RestoreRequest=request)["ResponseMetadata"]["HTTPStatusCode"] == 202
+    assert other.head_object(**place, VersionId="null")["StorageClass"] == "GLACIER"
+    assert refusal(other.head_object, Bucket="cold", Key="a//free b+ü")[0] == 404
+    other.put_object(Bucket="cold", Key="x", Tagging="a=b")
+
+
+@pytest.mark.parametrize("missing", ["PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem"])
+def test_each_item_of_a_transaction_is_a_permission_on_its_own_table(bare: LocalCloud, missing: str) -> None:
+    table, key = f"Table{missing}", {"id": {"S": "row"}}
+    bare.session().client("dynamodb").create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    items: dict[str, dict[str, Any]] = {
+        "PutItem": {"Put": {"TableName": table, "Item": key}},
+        "UpdateItem": {"Update": {"TableName": table, "Key": {"id": {"S": "2"}}, "UpdateExpression": "REMOVE a"}},
+        "DeleteItem": {"Delete": {"TableName": table, "Key": {"id": {"S": "3"}}}},
+        "ConditionCheckItem": {
+            "ConditionCheck": {
+                "TableName": table,
+                "Key": {"id": {"S": "4"}},
+                "ConditionExpression": "attribute_not_exists(id)",
+            }
+        },
+    }
+    grants = [(f"dynamodb:{action}", f"arn:aws:dynamodb:*:*:table/{table}") for action in items if action != missing]
+    writer = assumed(bare, f"Without{missing}", *grants, (f"dynamodb:{missing}", "arn:aws:dynamodb:*:*:table/other"))
+    call: Any = writer.client("dynamodb").transact_write_items
+    call(TransactItems=[item for action, item in items.items() if action != missing])
+    assert refusal(call, TransactItems=list(items.values()))[1] == "AccessDeniedException"
+
+
+def test_publishing_is_a_permission(bare: LocalCloud) -> None:
+    topic = bare.session().client("sns").create_topic(Name="told")["TopicArn"]
+    publisher = assumed(bare, "Publisher", ("sns:Publish", topic)).client("sns")
+    publisher.publish(TopicArn=topic, Message="done")
+    reader = assumed(bare, "NoPublisher", ("sns:GetTopicAttributes", topic)).client("sns")
+    assert refusal(reader.publish, TopicArn=topic, Message="done") == (403, "AuthorizationError")
+
+
+def test_what_is_said_of_an_object_comes_back_and_a_delete_marker_leaves_its_key_free(bare: LocalCloud) -> None:
+    s3: Any = bare.session().client("s3")
+    s3.create_bucket(Bucket="described")
+    s3.put_bucket_versioning(Bucket="described", VersioningConfiguration={"Status": "Enabled"})
+    place = {"Bucket": "described", "Key": "key"}
+    said = {
+        "ContentType": "text/html; charset=utf-8",
+        "CacheControl": "max-age=1",
+        "ContentDisposition": "inline",
+        "ContentEncoding": "gzip",
+        "ContentLanguage": "de",
+        "WebsiteRedirectLocation": "/there",
+        "Metadata": {"a": "b c"},
+    }
+    s3.meta.events.register(
+        "before-sign.s3.PutObject", lambda request, **_: request.headers.add_header("Expires", "-1")
+    )
+    first = s3.put_object(**place, Body=b"1", Tagging="a=b%20c&d=", IfNoneMatch="*", **said)
+    got = s3.get_object(**place, VersionId=first["VersionId"])
+    assert got["Body"].read() == b"1"
+    for found in (s3.head_object(**place), got):
+        assert said.items() <= found.items()
+        assert (found["ExpiresString"], found["TagCount"]) == ("-1", 2)
+    assert s3.get_object_tagging(**place)["TagSet"] == [{"Key": "a", "Value": "b c"}, {"Key": "d", "Value": ""}]
+    assert refusal(s3.put_object, **place, Body=b"2", IfNoneMatch="*") == (412, "PreconditionFailed")
+    s3.delete_object(**place)
+    assert refusal(s3.put_object, **place, Body=b"2", IfMatch=first["ETag"]) == (404, "NoSuchKey")
+    second = s3.put_object(**place, Body=b"2", IfNoneMatch="*")
+    assert refusal(s3.put_object, **place, Body=b"3", IfMatch=first["ETag"]) == (412, "PreconditionFailed")
+    s3.put_object(**place, Body=b"3", IfMatch=second["ETag"])
 
 
 def test_it_listens_on_the_loopback_interface_only(bare: LocalCloud) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 from hypothesis import given
 from hypothesis import strategies as st
+from ministack.core import iam_actions
+from ministack.services import s3 as emulated
 
 from neve_local import bridges
 from neve_local.app import UNEVALUATED, PutWithoutCondition, without_statement
@@ -27,6 +30,28 @@ from neve_local.bridges import (
     is_gathering,
     payload_count,
 )
+
+THAWED = {"available_at": 0, "expires_at": 32_503_680_000}
+RUNNING = {"available_at": 32_503_680_000, "expires_at": 32_503_680_000}
+
+
+@pytest.fixture
+def sleeping(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The record of a sleeping archive `tar` in a versioned `bucket`, in ministack's own S3 behind the bridges."""
+    for module, names in (
+        (emulated, ("_get_object", "_head_object", "_copy_object", "_upload_part_copy", "_restore_object")),
+        (iam_actions, ("s3_additional_checks",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(module, name))  # puts back what the bridges replace
+    monkeypatch.setattr(emulated, "_restore_object", lambda bucket_name, key, body: (202, {}, b""))  # noqa: ARG005
+    for build in (bridges.reads_of_versions, bridges.sleeping_archives, bridges.further_permissions):
+        build()
+    emulated._create_bucket("bucket", b"")
+    emulated._bucket_versioning["bucket"] = "Enabled"
+    emulated._put_object("bucket", "tar", b"0123456789", {"x-amz-storage-class": "GLACIER", "x-amz-tagging": "a=b&c=d"})
+    yield emulated._buckets["bucket"]["objects"]["tar"]
+    emulated.reset()
 
 
 def message(body_bytes: int, visible_at: float = 0) -> dict[str, Any]:
@@ -142,3 +167,92 @@ def test_each_statement_of_a_batch_is_checked_as_what_it_does() -> None:
         ("dynamodb:PartiQLInsert", "files"),
         ("dynamodb:PartiQLUpdate", "third-table"),
     ]
+
+
+def test_a_range_of_a_version_is_that_range_of_the_current_one_and_of_older_ones(sleeping: dict[str, Any]) -> None:
+    sleeping["restore"] = THAWED
+    version = {"versionId": sleeping["version_id"]}
+    current = emulated._get_object("bucket", "tar", {"range": "bytes=2-4"}, version)
+    emulated._put_object("bucket", "key", b"abcdef", {"x-amz-checksum-crc32": "S4457w=="})
+    older = {"versionId": emulated._buckets["bucket"]["objects"]["key"]["version_id"]}
+    emulated._put_object("bucket", "key", b"other", {})
+    ask = {"range": "bytes=1-", "x-amz-checksum-mode": "ENABLED"}
+    before = emulated._get_object("bucket", "key", ask, older)
+    assert [(status, fields["Content-Range"], body) for status, fields, body in (current, before)] == [
+        (206, "bytes 2-4/10", b"234"),
+        (206, "bytes 1-5/6", b"bcdef"),
+    ]
+    assert "x-amz-checksum-crc32" not in before[1]  # it would be that of the whole
+    assert emulated._get_object("bucket", "key", {}, older)[::2] == (200, b"abcdef")
+
+
+def test_a_version_that_is_not_thawed_cannot_be_read_in_any_form(sleeping: dict[str, Any]) -> None:
+    for restore in (None, RUNNING):
+        sleeping["restore"] = restore
+        for query in ({}, {"versionId": sleeping["version_id"]}):
+            assert emulated._get_object("bucket", "tar", {}, query)[0] == 403
+            assert emulated._get_object("bucket", "tar", {"range": "bytes=0-1"}, query)[0] == 403
+
+
+def test_head_of_a_version_tells_its_thaw_and_the_number_of_its_tags(sleeping: dict[str, Any]) -> None:
+    def head() -> dict[str, str]:
+        version = {"versionId": sleeping["version_id"]}
+        fields: dict[str, str] = emulated._head_object("bucket", "tar", {}, version)[1]
+        return fields
+
+    assert "x-amz-restore" not in head()
+    assert (head()["x-amz-version-id"], head()["x-amz-tagging-count"]) == (sleeping["version_id"], "2")
+    sleeping["restore"] = RUNNING
+    assert head()["x-amz-restore"] == 'ongoing-request="true"'
+    sleeping["restore"] = THAWED
+    assert head()["x-amz-restore"].startswith('ongoing-request="false", expiry-date="')
+
+
+def test_what_sleeps_is_not_copied_and_a_copy_of_what_is_thawed_lies_in_the_standard_class(
+    sleeping: dict[str, Any],
+) -> None:
+    def copies() -> list[int]:
+        found = []
+        for version in ("", f"?versionId={sleeping['version_id']}"):
+            headers = {"x-amz-copy-source": f"bucket/tar{version}"}
+            found.append(emulated._copy_object("bucket", "copy", headers)[0])
+            started = emulated._create_multipart_upload("bucket", "parts", {})[2].decode()
+            upload = {"uploadId": started.partition("<UploadId>")[2].partition("<")[0], "partNumber": "1"}
+            found.append(emulated._upload_part_copy("bucket", "parts", upload, headers)[0])
+        return found
+
+    assert copies() == [403] * 4
+    sleeping["restore"] = RUNNING
+    assert copies() == [403] * 4
+    sleeping["restore"] = THAWED
+    assert copies() == [200] * 4
+    assert emulated._buckets["bucket"]["objects"]["copy"]["storage_class"] == "STANDARD"
+    assert emulated._copy_object("bucket", "copy", {"x-amz-copy-source": "bucket/none"})[0] == 404
+
+
+def test_deep_archive_is_not_thawed_with_expedited(sleeping: dict[str, Any]) -> None:
+    def ask(tier: str) -> int:
+        body = f"<RestoreRequest><GlacierJobParameters><Tier>{tier}</Tier></GlacierJobParameters></RestoreRequest>"
+        status: int = emulated._restore_object("bucket", "tar", body.encode())[0]
+        return status
+
+    assert ask("Expedited") == 202
+    sleeping["storage_class"] = "DEEP_ARCHIVE"
+    assert ask("Expedited") == 400
+    assert ask("Bulk") == 202
+
+
+@pytest.mark.usefixtures("sleeping")
+def test_tags_of_a_put_and_the_knowledge_that_a_key_is_free_are_permissions_of_their_own() -> None:
+    def asked(method: str, key: str, headers: dict[str, str] | None = None, **query: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = iam_actions.s3_additional_checks(
+            method, f"/bucket/{key}", headers or {}, b"", query
+        )
+        return found
+
+    tagging, listing = ("s3:PutObjectTagging", "arn:aws:s3:::bucket/a//b"), ("s3:ListBucket", "arn:aws:s3:::bucket")
+    assert asked("PUT", "a//b", {"x-amz-tagging": "a=b"}) == [tagging]
+    assert asked("POST", "a//b", {"x-amz-tagging": "a=b"}, uploads="") == [tagging]
+    assert asked("PUT", "a//b") == asked("PUT", "a//b", {"x-amz-tagging": ""}) == []
+    assert asked("GET", "none") == asked("HEAD", "none") == [listing]
+    assert asked("GET", "tar") == asked("HEAD", "tar") == []
