@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lambdas"))
 
 from stacks.archive import ArchiveStack
 from stacks.operations import OperationsStack
+from stacks.restore import RestoreStack
 from stacks.settings import SettingsInvalid, read_settings
 from stacks.storage import StorageStack
 
@@ -26,6 +27,7 @@ def build(app: cdk.App) -> None:
     settings = read_settings(app.node.get_all_context())
     storage = StorageStack(app, f"{settings.name}-storage", settings=settings)
     archive = ArchiveStack(app, f"{settings.name}-archive", settings=settings, storage=storage)
+    RestoreStack(app, f"{settings.name}-restore", settings=settings, storage=storage)
     OperationsStack(app, f"{settings.name}-operations", settings=settings, storage=storage, archive=archive)
 
 

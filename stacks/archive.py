@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_scheduler as scheduler
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig
-from stacks.functions import allow, allow_objects, consume, function, packed_code
+from stacks.functions import (
+    ARCHIVES_ARE_NUMBERED,
+    CHANGE_ROWS,
+    READ_ROWS,
+    allow,
+    allow_objects,
+    allow_sending,
+    consume,
+    function,
+    packed_code,
+)
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
+from stacks.schedules import SWEEP_RETENTION, sweep_schedule
 from stacks.settings import Settings
 from stacks.storage import COLLECT_WINDOW_S, UNFINISHED_INDEX, StorageStack
-
-SWEEP_EVERY = cdk.Duration.minutes(15)
-
-_ARCHIVES_ARE_NUMBERED = "An archive gets its number when it is written: the folder is as narrow as a policy can be."
 
 # What WriteArchive cannot read for now it sends to Collect again, for a day at most. Lambda takes that for a runaway
 # loop and stops it after 16 rounds unless it is told otherwise.
 _COLLECTED_AGAIN = lambda_.RecursiveLoop.ALLOW
-
-_READ_ROWS = ("dynamodb:GetItem", "dynamodb:Query")
-_CHANGE_ROWS = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 
 
 class ArchiveStack(cdk.Stack):
@@ -40,17 +41,18 @@ class ArchiveStack(cdk.Stack):
         self.bundles = queue_with_dead_letters(self, "Bundles", timeout_s=settings.write_timeout_s)
         self.large = queue_with_dead_letters(self, "Large", timeout_s=settings.copy_timeout_s)
         self.sweep = queue_with_dead_letters(
-            # A sweep that waited for an hour has been overtaken by four others.
-            self,
-            "Sweep",
-            timeout_s=settings.sweep_timeout_s,
-            retention=cdk.Duration.hours(1),
+            self, "Sweep", timeout_s=settings.sweep_timeout_s, retention=SWEEP_RETENTION
         )
         self.collect_function = self._collect()
         self.write_archive_function = self._write_archive()
         self.copy_large_function = self._copy_large()
         self.sweep_function = self._sweep()
-        self._sweep_schedule()
+        sweep_schedule(
+            self,
+            "Sweep",
+            self.sweep.queue,
+            description="Has Sweep look for archives that a lost message left unfinished",
+        )
 
         output(self, "BundlesQueue", self.bundles.queue.queue_url)
         output(self, "BundlesDeadLetterQueue", self.bundles.dead_letters.queue_url)
@@ -89,9 +91,9 @@ class ArchiveStack(cdk.Stack):
             memory_mib=512,
             recursive_loop=_COLLECTED_AGAIN,
         )
-        allow(made, ["dynamodb:GetItem", *_CHANGE_ROWS], storage.archives_table.table_arn)
+        allow(made, ["dynamodb:GetItem", *CHANGE_ROWS], storage.archives_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
-        _allow_sending(made, self.bundles.queue, self.large.queue)
+        allow_sending(made, self.bundles.queue, self.large.queue)
         consume(
             made,
             storage.collect.queue,
@@ -126,7 +128,7 @@ class ArchiveStack(cdk.Stack):
             recursive_loop=_COLLECTED_AGAIN,
         )
         self._allow_archiving(made)
-        _allow_sending(made, self.bundles.queue, storage.collect.queue)
+        allow_sending(made, self.bundles.queue, storage.collect.queue)
         consume(made, self.bundles.queue, batch_size=1, max_concurrency=20)
         return made
 
@@ -160,9 +162,9 @@ class ArchiveStack(cdk.Stack):
             ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
             storage.archive_bucket,
             ["archives/*"],
-            reason=_ARCHIVES_ARE_NUMBERED,
+            reason=ARCHIVES_ARE_NUMBERED,
         )
-        _allow_sending(made, self.large.queue, storage.collect.queue)
+        allow_sending(made, self.large.queue, storage.collect.queue)
         consume(made, self.large.queue, batch_size=1, max_concurrency=10)
         return made
 
@@ -185,38 +187,9 @@ class ArchiveStack(cdk.Stack):
         )
         allow(made, ["dynamodb:Query"], f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}")
         allow(made, ["dynamodb:GetItem"], storage.archives_table.table_arn)
-        _allow_sending(made, self.bundles.queue, self.large.queue)
+        allow_sending(made, self.bundles.queue, self.large.queue)
         consume(made, self.sweep.queue, batch_size=1, max_concurrency=2)
         return made
-
-    def _sweep_schedule(self) -> None:
-        """A message to the sweep queue every SWEEP_EVERY, by a role that can do this and nothing else."""
-        role = iam.Role(
-            self,
-            "SweepScheduleRole",
-            assumed_by=iam.ServicePrincipal(
-                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": self.account}}
-            ),
-        )
-        role.add_to_policy(iam.PolicyStatement(actions=["sqs:SendMessage"], resources=[self.sweep.queue.queue_arn]))
-        schedule = scheduler.CfnSchedule(
-            self,
-            "SweepSchedule",
-            description="Has Sweep look for archives that a lost message left unfinished",
-            schedule_expression=f"rate({SWEEP_EVERY.to_minutes():.0f} minutes)",
-            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
-            target=scheduler.CfnSchedule.TargetProperty(
-                arn=self.sweep.queue.queue_arn,
-                role_arn=role.role_arn,
-                input='{"message": "sweep"}',
-                # The next sweep does what a failed one would have done; SweepSilent tells when all of them fail.
-                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
-                    maximum_event_age_in_seconds=600, maximum_retry_attempts=5
-                ),
-            ),
-        )
-        # The role's policy is a resource of its own, which the schedule's ARN does not wait for.
-        schedule.node.add_dependency(role)
 
     def _allow_archiving(self, made: lambda_.Function) -> None:
         """What both ways of making an archive need: read the content, write the archive, note it."""
@@ -237,17 +210,13 @@ class ArchiveStack(cdk.Stack):
             ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion"],
             storage.archive_bucket,
             ["archives/*", "manifests/*"],
-            reason=_ARCHIVES_ARE_NUMBERED,
+            reason=ARCHIVES_ARE_NUMBERED,
         )
         # PartiQLInsert is what BatchExecuteStatement asks for; it writes 25 rows, each on its own condition.
         allow(
             made,
-            [*_READ_ROWS, "dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"],
+            [*READ_ROWS, "dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"],
             storage.files_table.table_arn,
         )
-        allow(made, [*_READ_ROWS, *_CHANGE_ROWS], storage.archives_table.table_arn)
+        allow(made, [*READ_ROWS, *CHANGE_ROWS], storage.archives_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
-
-
-def _allow_sending(made: lambda_.Function, *queues: sqs.Queue) -> None:
-    allow(made, ["sqs:SendMessage"], *(queue.queue_arn for queue in queues))

@@ -13,13 +13,18 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, environment
+from neve.config import AnyConfig, environment
 from stacks.packing import SOURCE, LocalPacking, asset_hash, lambda_architecture
 
 METRICS_NAMESPACE = "neve"
 
 # Each function's role carries this tag; the archive bucket's policy names it in its refusals.
 ROLE_TAG, ROLE_TAG_VALUE = "neve-role", "pipeline"
+
+READ_ROWS = ("dynamodb:GetItem", "dynamodb:Query")
+CHANGE_ROWS = ("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
+
+ARCHIVES_ARE_NUMBERED = "An archive gets its number when it is written: the folder is as narrow as a policy can be."
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 
@@ -44,7 +49,7 @@ def function(
     *,
     handler: str,
     code: lambda_.Code,
-    config: CollectConfig | WriteArchiveConfig | CopyLargeConfig | SweepConfig,
+    config: AnyConfig,
     platform: str,
     timeout_s: int,
     memory_mib: int,
@@ -98,21 +103,36 @@ def allow(made: lambda_.Function, actions: Sequence[str], *resources: str) -> No
 
 
 def allow_objects(
-    made: lambda_.Function, actions: Sequence[str], bucket: s3.Bucket, folders: Sequence[str], *, reason: str
+    made: lambda_.Function, actions: Sequence[str], bucket: s3.IBucket, folders: Sequence[str], *, reason: str
 ) -> None:
     """Let `made` do `actions` on the objects of `bucket` that match one of `folders`, such as `archives/*`.
 
-    `reason` says why no narrower pattern does. The bucket stands in another stack than the function.
+    `reason` says why no narrower pattern does. The bucket stands in another stack than the function, or in none.
     """
     allow(made, actions, *(bucket.arn_for_objects(folder) for folder in folders))
-    # cdk-nag knows the wildcard by the name under which the bucket's stack exports its ARN.
-    owner = cdk.Stack.of(bucket)
-    export = owner.resolve(owner.export_value(bucket.bucket_arn))["Fn::ImportValue"]
     assert made.role is not None
+    acknowledge_objects(made.role, bucket, folders, reason=reason)
+
+
+def acknowledge_objects(granted: Construct, bucket: s3.IBucket, folders: Sequence[str], *, reason: str) -> None:
+    """Tell cdk-nag why `granted`, a role or policy, has a wildcard for the objects in `folders` of `bucket`."""
     for folder in folders:
-        cdk.Validations.of(made.role).acknowledge(
-            cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{export}/{folder}]", reason=reason)
+        cdk.Validations.of(granted).acknowledge(
+            cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{_name_for_nag(bucket)}/{folder}]", reason=reason)
         )
+
+
+def _name_for_nag(bucket: s3.IBucket) -> str:
+    """What cdk-nag calls the bucket's ARN: the export of its own stack, or the ARN of one that is only named."""
+    owner = cdk.Stack.of(bucket)
+    if isinstance(bucket, s3.Bucket):
+        return str(owner.resolve(owner.export_value(bucket.bucket_arn))["Fn::ImportValue"])
+    return f"arn:<AWS::Partition>:s3:::{bucket.bucket_name}"
+
+
+def allow_sending(made: lambda_.Function, *queues: sqs.Queue) -> None:
+    """Let `made` send to `queues`."""
+    allow(made, ["sqs:SendMessage"], *(queue.queue_arn for queue in queues))
 
 
 def consume(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
@@ -17,6 +15,7 @@ from stacks.outputs import output
 from stacks.queues import QueueWithDeadLetters
 from stacks.settings import Settings
 from stacks.storage import StorageStack
+from stacks.topics import topic
 
 # A file should be in its archive within about 35 s; minutes of waiting mean that something is stuck.
 _BEHIND_S = 300
@@ -29,7 +28,13 @@ class OperationsStack(cdk.Stack):
         self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack, archive: ArchiveStack
     ) -> None:
         super().__init__(scope, construct_id, description="neve: alerts and alarms")
-        self.alerts = self._alerts_topic()
+        self.alerts = topic(
+            self,
+            "Alerts",
+            service="cloudwatch.amazonaws.com",
+            unencrypted_because="Alarms cannot publish to a topic under the AWS-managed key. Alerts name queues and "
+            "functions, never a file or its content, and travel by TLS only.",
+        )
         if settings.alert_email:
             self.alerts.add_subscription(subscriptions.EmailSubscription(settings.alert_email))
 
@@ -60,27 +65,6 @@ class OperationsStack(cdk.Stack):
         self._sweep_silent_alarm(archive.sweep_function)
 
         output(self, "AlertsTopic", self.alerts.topic_arn)
-
-    def _alerts_topic(self) -> sns.Topic:
-        topic = sns.Topic(self, "Alerts", enforce_ssl=True)
-        # A topic with a policy of its own loses the default one, by which CloudWatch could publish.
-        topic.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="AllowAlarms",
-                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
-                actions=["sns:Publish"],
-                resources=[topic.topic_arn],
-                conditions={"StringEquals": {"aws:SourceAccount": self.account}},
-            )
-        )
-        cdk.Validations.of(topic).acknowledge(
-            cdk.Acknowledgment(
-                id="AwsSolutions-SNS2",
-                reason="Alarms cannot publish to a topic under the AWS-managed key. Alerts name queues and functions, "
-                "never a file or its content, and travel by TLS only.",
-            )
-        )
-        return topic
 
     def _dead_letters_alarm(self, name: str, queue: QueueWithDeadLetters) -> None:
         self._alarm(

@@ -25,6 +25,10 @@ class SettingsInvalid(Exception):
         )
 
 
+class OneOfThem(ValueError):
+    """One of several values is out of its range; the message is that one."""
+
+
 class Rule(Protocol):
     """What a setting may be. `read` returns the value or raises ValueError; `allowed` completes "must be ..."."""
 
@@ -104,6 +108,44 @@ class Text:
         return given
 
 
+@dataclass(frozen=True)
+class Several:
+    """Up to `most` texts of one pattern, separated by commas. Blanks beside a comma are dropped."""
+
+    pattern: str
+    most: int
+    allowed: str
+
+    def read(self, given: object) -> str:
+        if not isinstance(given, str):
+            raise ValueError(given)
+        several = [each.strip(" ") for each in given.split(",")] if given else []
+        if len(several) > self.most:
+            raise ValueError(given)
+        for each in several:
+            if not re.fullmatch(self.pattern, each, re.ASCII):
+                raise OneOfThem(each)
+        return ",".join(several)
+
+
+# S3's rules (S3 user guide, "General purpose bucket naming rules"): among the names that they reserve are the aliases
+# of access points and the buckets of other kinds.
+_BUCKET = (
+    r"(?!xn--|sthree-|amzn-s3-demo-|\d{1,3}(?:\.\d{1,3}){3}$)"
+    r"(?!.*(?:\.\.|-s3alias$|--ol-s3$|\.mrap$|--x-s3$|--table-s3$))"
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+)
+
+# A function's environment holds 4 KB; the names of its buckets may take a third of that.
+_MOST_BUCKETS = 20
+
+# CloudFormation hands out every character of an output that is not ASCII as a question mark.
+_SITE_URL = (
+    r"https?://[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::\d{1,5})?/"
+    r"(?:[A-Za-z0-9._~!$&'()*+;:@%-]+/)*(?:=[!-+\--~]*)?"
+)
+_MOST_SITE_URLS = 20
+
 # A Lambda runs at most 900 s; below 5 s a cold start alone would use the time up.
 _TIMEOUT = Whole(5, 900, "seconds")
 
@@ -122,6 +164,23 @@ RULES: Mapping[str, Rule] = {
     # 10,000 is the largest batch of an event source mapping on a standard queue.
     "collect_batch": Whole(1, 10_000, "events"),
     "fetch_threads": Whole(1, 256, "threads"),
+    "uploads_bucket": Text(f"|{_BUCKET}", "the name of one bucket, as S3 allows it, or nothing"),
+    "restore_buckets": Several(
+        _BUCKET,
+        _MOST_BUCKETS,
+        f"names of buckets as S3 allows them, separated by commas, at most {_MOST_BUCKETS}, or nothing",
+    ),
+    "site_urls": Several(
+        _SITE_URL,
+        _MOST_SITE_URLS,
+        "URLs such as https://host/ or https://host/path/, each perhaps with =key-prefix, separated by commas, "
+        f"at most {_MOST_SITE_URLS}, or nothing",
+    ),
+    # 1,000 requests for thaws in a second are what S3 takes from an account.
+    "restore_requests_per_s": Whole(1, 1000, "requests per second"),
+    "restore_usd_per_day": Whole(0, 1_000_000, "US dollars"),
+    "plan_timeout_s": _TIMEOUT,
+    "extract_timeout_s": _TIMEOUT,
     "alert_email": Text(r"|[^@\s,;]+@[^@\s,;]+\.[^@\s,;.]+", "one e-mail address, or nothing"),
     "lambda_platform": Choice(("arm64", "x86_64", "host")),
 }
@@ -142,6 +201,13 @@ class Settings:
     sweep_timeout_s: int = 60
     collect_batch: int = 1000
     fetch_threads: int = 32
+    uploads_bucket: str = ""
+    restore_buckets: str = ""
+    site_urls: str = ""
+    restore_requests_per_s: int = 100
+    restore_usd_per_day: int = 100
+    plan_timeout_s: int = 300
+    extract_timeout_s: int = 300
     alert_email: str = ""
     lambda_platform: str = "arm64"
 
@@ -149,6 +215,12 @@ class Settings:
     def target_bytes(self) -> int:
         """The size at which a bundle is full, in bytes."""
         return int(self.target_mib * BYTES_PER_MIB)
+
+    @property
+    def other_destinations(self) -> tuple[str, ...]:
+        """The names of the buckets that restores may go to beside the content bucket, each once."""
+        named = (self.uploads_bucket, *self.restore_buckets.split(","))
+        return tuple(dict.fromkeys(name for name in named if name))
 
 
 def read_settings(context: Mapping[str, object]) -> Settings:
@@ -164,6 +236,8 @@ def read_settings(context: Mapping[str, object]) -> Settings:
         if key in RULES:
             try:
                 values[key] = RULES[key].read(given)
+            except OneOfThem as one:
+                problems.append(_out_of_range(key, given, defaults[key], f" What is wrong is {str(one)!r}."))
             except ValueError:
                 problems.append(_out_of_range(key, given, defaults[key]))
         elif not re.search(r"[:/@]", key):
@@ -173,9 +247,9 @@ def read_settings(context: Mapping[str, object]) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]  # each value was read by its own key's rule
 
 
-def _out_of_range(key: str, given: object, default: object) -> str:
+def _out_of_range(key: str, given: object, default: object, detail: str = "") -> str:
     return (
-        f"{key}={given!s} must be {RULES[key].allowed}. "
+        f"{key}={given!s} must be {RULES[key].allowed}.{detail} "
         f"Use for example `-c {key}={default}`, which is the default, or leave {key} out."
     )
 

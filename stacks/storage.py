@@ -1,4 +1,4 @@
-"""What holds data: buckets and tables, and the queue that the content bucket notifies."""
+"""What holds data: buckets and tables, and the queue and the topic that the buckets notify."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
 from stacks.settings import Settings
+from stacks.topics import topic
 
 UNFINISHED_INDEX = "unfinished"
 
@@ -42,26 +43,36 @@ REFUSED_TO_PIPELINE = (
 
 
 class StorageStack(cdk.Stack):
-    """Buckets, tables and the collect queue. Everything that holds data outlives the stack."""
+    """Buckets, tables, the collect queue and the topic of thaws. Everything that holds data outlives the stack."""
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
-        super().__init__(scope, construct_id, description="neve: buckets, tables and the queue of uploads")
+        super().__init__(scope, construct_id, description="neve: buckets, tables, what the buckets notify")
 
-        # The queue stands beside the bucket that notifies it: in two stacks they would depend on each other.
+        # Queue and topic stand beside the buckets that notify them: in two stacks they would depend on each other.
         self.collect = queue_with_dead_letters(
             self, "Collect", timeout_s=settings.collect_timeout_s, window_s=COLLECT_WINDOW_S
+        )
+        self.thawed_topic = topic(
+            self,
+            "ThawedTopic",
+            service="s3.amazonaws.com",
+            unencrypted_because="S3 cannot publish to a topic under the AWS-managed key. Its events say that an "
+            "archive is thawed, know nothing of the files in it, and travel by TLS only.",
         )
         self.content_bucket = self._content_bucket()
         self.archive_bucket = self._archive_bucket()
         self.files_table = self._files_table()
         self.archives_table = self._archives_table()
         self.parked_table = self._parked_table()
+        self.restores_table = self._restores_table()
 
         output(self, "ContentBucket", self.content_bucket.bucket_name)
         output(self, "ArchiveBucket", self.archive_bucket.bucket_name)
         output(self, "FilesTable", self.files_table.table_name)
         output(self, "ArchivesTable", self.archives_table.table_name)
         output(self, "ParkedTable", self.parked_table.table_name)
+        output(self, "RestoresTable", self.restores_table.table_name)
+        output(self, "ThawedTopic", self.thawed_topic.topic_arn)
         output(self, "CollectQueue", self.collect.queue.queue_url)
         output(self, "CollectDeadLetterQueue", self.collect.dead_letters.queue_url)
 
@@ -89,9 +100,8 @@ class StorageStack(cdk.Stack):
 
     def _content_bucket(self) -> s3.Bucket:
         bucket = self._bucket("ContentBucket")
-        # S3 tries the queue when the bucket is made, so the queue's policy has to stand before the bucket and cannot
-        # name it: the account stands in for it, and Collect ignores events of other buckets. For this the bucket's own
-        # property is enough; `add_event_notification` would bring a Lambda of its own with rights on every bucket.
+        # The queue's policy cannot name the bucket (see _notify): the account stands in for it, and Collect ignores
+        # events of other buckets.
         self.collect.queue.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="AllowEventsOfContentBucket",
@@ -104,13 +114,17 @@ class StorageStack(cdk.Stack):
                 },
             )
         )
-        resource = _cfn(bucket)
-        resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
-            queue_configurations=[
-                s3.CfnBucket.QueueConfigurationProperty(event="s3:ObjectCreated:*", queue=self.collect.queue.queue_arn)
-            ]
+        _notify(
+            bucket,
+            self.collect.queue,
+            s3.CfnBucket.NotificationConfigurationProperty(
+                queue_configurations=[
+                    s3.CfnBucket.QueueConfigurationProperty(
+                        event="s3:ObjectCreated:*", queue=self.collect.queue.queue_arn
+                    )
+                ]
+            ),
         )
-        resource.node.add_dependency(self.collect.queue)
         return bucket
 
     def _archive_bucket(self) -> s3.Bucket:
@@ -141,6 +155,23 @@ class StorageStack(cdk.Stack):
                 conditions={"StringEquals": {f"aws:PrincipalTag/{ROLE_TAG}": ROLE_TAG_VALUE}},
             )
         )
+        _notify(
+            bucket,
+            self.thawed_topic,
+            s3.CfnBucket.NotificationConfigurationProperty(
+                topic_configurations=[
+                    s3.CfnBucket.TopicConfigurationProperty(
+                        event="s3:ObjectRestore:Completed",
+                        topic=self.thawed_topic.topic_arn,
+                        filter=s3.CfnBucket.NotificationFilterProperty(
+                            s3_key=s3.CfnBucket.S3KeyFilterProperty(
+                                rules=[s3.CfnBucket.FilterRuleProperty(name="prefix", value="archives/")]
+                            )
+                        ),
+                    )
+                ]
+            ),
+        )
         return bucket
 
     def _files_table(self) -> dynamodb.Table:
@@ -153,8 +184,22 @@ class StorageStack(cdk.Stack):
 
     def _archives_table(self) -> dynamodb.Table:
         """Archives, bundles, their parts and the serial counter; parts expire."""
+        return self._table_with_unfinished("ArchivesTable")
+
+    def _restores_table(self) -> dynamodb.Table:
+        """Thaws, jobs and what waits for archives; what a job came to in detail expires."""
+        return self._table_with_unfinished("RestoresTable")
+
+    def _parked_table(self) -> dynamodb.Table:
+        """Permanent failures that wait for a person."""
+        return self._table(
+            "ParkedTable", partition_key=dynamodb.Attribute(name="id", type=dynamodb.AttributeType.STRING)
+        )
+
+    def _table_with_unfinished(self, construct_id: str) -> dynamodb.Table:
+        """A table of several kinds of items, some of which expire, and some of which a sweep has to finish."""
         table = self._table(
-            "ArchivesTable",
+            construct_id,
             partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
             time_to_live_attribute="expires_at",
@@ -167,12 +212,6 @@ class StorageStack(cdk.Stack):
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         return table
-
-    def _parked_table(self) -> dynamodb.Table:
-        """Permanent failures that wait for a person."""
-        return self._table(
-            "ParkedTable", partition_key=dynamodb.Attribute(name="id", type=dynamodb.AttributeType.STRING)
-        )
 
     def _table(
         self,
@@ -198,7 +237,14 @@ class StorageStack(cdk.Stack):
         )
 
 
-def _cfn(bucket: s3.Bucket) -> s3.CfnBucket:
+def _notify(bucket: s3.Bucket, told: Construct, notifications: s3.CfnBucket.NotificationConfigurationProperty) -> None:
+    """Have `bucket` notify `told`, a queue or topic.
+
+    S3 tries whom it is to notify when the bucket is made, so the policy that lets it has to stand before the bucket.
+    For this the bucket's own property is enough; `add_event_notification` would bring a Lambda of its own with rights
+    on every bucket.
+    """
     resource = bucket.node.default_child
     assert isinstance(resource, s3.CfnBucket)
-    return resource
+    resource.notification_configuration = notifications
+    resource.node.add_dependency(told)
