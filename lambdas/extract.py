@@ -46,7 +46,7 @@ def extractor() -> Extractor:
         restores=restores,
         thaws=DynamoThaws(clients.dynamodb(), settings.restores_table),
         reader=S3ArchiveReader(clients.s3(), settings.archive_bucket),
-        destination=S3Destination(clients.s3(clients.PATIENT), settings.archive_bucket),
+        destination=S3Destination(clients.s3(), clients.s3(clients.PATIENT), settings.archive_bucket, now),
         kind=Kind.S3,
         parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),
         requests_queue=SqsQueue(clients.sqs(), settings.requests_queue_url),
