@@ -35,8 +35,36 @@ def usd(uses: list[Use]) -> float:
 
 def test_every_charge_has_a_price_with_its_source_and_the_list_its_date() -> None:
     assert set(US_EAST_1.prices) == set(Charge)
-    assert all(price.usd > 0 and price.source.startswith("https://") for price in US_EAST_1.prices.values())
+    assert all(price.source.startswith("https://") for price in US_EAST_1.prices.values())
+    free = {charge for charge, price in US_EAST_1.prices.items() if price.usd == 0}
+    assert free == {Charge.GLACIER_BULK_GB, Charge.GLACIER_BULK_REQUEST}
     assert US_EAST_1.checked
+
+
+@pytest.mark.parametrize(
+    ("charge", "usd_of_a_million"),
+    [
+        (Charge.S3_STANDARD_GB_MONTH, 23_000),
+        (Charge.GLACIER_EXPEDITED_GB, 30_000),
+        (Charge.GLACIER_EXPEDITED_REQUEST, 10_000),
+        (Charge.GLACIER_STANDARD_GB, 10_000),
+        (Charge.GLACIER_STANDARD_REQUEST, 50),
+        (Charge.GLACIER_BULK_GB, 0),
+        (Charge.GLACIER_BULK_REQUEST, 0),
+        (Charge.DEEP_ARCHIVE_STANDARD_GB, 20_000),
+        (Charge.DEEP_ARCHIVE_STANDARD_REQUEST, 100),
+        (Charge.DEEP_ARCHIVE_BULK_GB, 2_500),
+        (Charge.DEEP_ARCHIVE_BULK_REQUEST, 25),
+        (Charge.GLACIER_IR_GB, 30_000),
+        (Charge.GLACIER_IR_GET, 10),
+        (Charge.S3_GET, 0.4),
+        (Charge.S3_PUT, 5),
+    ],
+)
+def test_a_million_units_of_what_a_restore_takes_cost_what_the_price_list_says(
+    charge: Charge, usd_of_a_million: float
+) -> None:
+    assert US_EAST_1.usd(charge, MILLION) == pytest.approx(usd_of_a_million)
 
 
 def test_counted_requests_are_billed_by_what_aws_meters() -> None:

@@ -45,6 +45,15 @@ def test_different_failures_are_parked_apart() -> None:
     assert len({PARKED.id, *(other.id for other in others)}) == len(others) + 1
 
 
+def test_each_damaged_member_of_an_archive_is_parked_once_however_many_want_it() -> None:
+    damaged = replace(
+        PARKED, reason=Reason.ARCHIVE_DAMAGED, version=None, bundle="", evidence="archive 17, member 3", detail="hash"
+    )
+    assert damaged.id == replace(damaged, parked_at=datetime.now(UTC)).id
+    assert damaged.id != replace(damaged, evidence="archive 17, member 4").id
+    assert damaged.id != replace(damaged, reason=Reason.ARCHIVE_CONFLICT).id
+
+
 def test_evidence_that_no_utf8_can_hold_has_an_id() -> None:
     assert replace(PARKED, version=None, evidence="\ud800").id
 

@@ -7,15 +7,18 @@ archive's thaw, is extracted under a lease, and finished as one. A share's items
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import index
 from typing import Any
+from urllib.parse import unquote_plus
 
+from neve.domain.events import EVENT_MAJOR
 from neve.domain.thaw import Need, Tier, archive_of
-from neve.domain.version import KEY_LIMIT
+from neve.domain.version import KEY_LIMIT, PIN_LIMIT
 from neve.errors import EventInvalid
 
 KEEP = timedelta(days=90)
@@ -304,7 +307,7 @@ def parse_plan(body: str) -> Request | ThawRequest:
                 return _request(message, need) if name == RESTORE_FORMAT else _thaw_request(message, need)
             case other:
                 raise EventInvalid(f"format {other!r}, expected {RESTORE_FORMAT} or {THAW_FORMAT}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise EventInvalid(f"not a request that can be read: {error!r}") from error
 
 
@@ -383,6 +386,8 @@ def _request(message: Mapping[str, Any], need: Need) -> Request:
     )
     if request.created_at.tzinfo is None:
         raise EventInvalid("created_at must name its time zone")
+    if not math.isfinite(request.estimate_usd):
+        raise EventInvalid(f"an estimate of {request.estimate_usd} USD")
     if not 1 <= request.chunk <= request.chunks < 1_000_000:
         raise EventInvalid(f"chunk {request.chunk} of {request.chunks}")
     if not 1 <= len(request.items) <= CHUNK_ITEMS:
@@ -402,9 +407,11 @@ def _wanted(fields: Sequence[Any]) -> Wanted:
     key, pin, destination = fields
     if not isinstance(key, str) or not isinstance(pin, str) or not isinstance(destination, str):
         raise EventInvalid(f"key, version and destination must be text: {fields!r}")
-    if not 0 < len(key.encode()) <= KEY_LIMIT or len(pin.encode()) > 2 * KEY_LIMIT:
+    if not 0 < len(key.encode()) <= KEY_LIMIT:
         raise EventInvalid(f"a key has 1 to {KEY_LIMIT} bytes: {key!r}")
-    if not 0 < len(destination.encode()) <= DESTINATION_BYTES or not destination.startswith(("s3://", "file:")):
+    if len(pin.encode()) > PIN_LIMIT:
+        raise EventInvalid(f"no version id of up to {PIN_LIMIT} bytes: {pin!r}")
+    if not 0 < len(destination.encode()) <= DESTINATION_BYTES or not destination.startswith(("s3://", "file:/")):
         raise EventInvalid(f"no destination: {destination!r}")
     return Wanted(key=key, pin=pin, destination=destination)
 
@@ -425,11 +432,14 @@ def _serial(value: Any) -> int:
 
 
 def _completed(record: Any, bucket: str) -> Thawed | None:
-    if not str(record["eventName"]).removeprefix("s3:").startswith("ObjectRestore:Completed"):
+    event_version = str(record["eventVersion"])
+    if event_version.partition(".")[0] != EVENT_MAJOR:
+        raise EventInvalid(f"event version {event_version!r}, this code reads {EVENT_MAJOR}.x")
+    if str(record["eventName"]).removeprefix("s3:") != "ObjectRestore:Completed":
         return None
     if record["s3"]["bucket"]["name"] != bucket:
         raise EventInvalid(f"bucket {record['s3']['bucket']['name']!r}, this stack reads {bucket!r}")
-    archive = archive_of(str(record["s3"]["object"]["key"]))  # of letters that are never encoded
+    archive = archive_of(unquote_plus(record["s3"]["object"]["key"], errors="strict"))
     if archive is None:
         return None
     stated = record["glacierEventData"]["restoreEventData"]["lifecycleRestorationExpiryTime"]
