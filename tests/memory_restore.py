@@ -53,7 +53,9 @@ class MemoryThaws:
 
     def _is(self, seen: Thaw | None, archive: int) -> bool:
         standing = self.rows.get(archive)
-        return (standing and standing.revision) == (seen and seen.revision)
+        if standing is None or seen is None:
+            return standing is seen
+        return (standing.revision, standing.ready_at) == (seen.revision, seen.ready_at)
 
 
 @dataclass

@@ -42,6 +42,8 @@ GLANCE = timedelta(minutes=15)
 """How soon the sweep looks at a job that was opened, or has ended and is not announced."""
 KEEP_THAW = timedelta(days=7)
 """How long a thaw is kept after its copy has expired."""
+DETAIL_BYTES = 2 * DETAIL_CHARACTERS
+"""500 details of 4-byte characters that nothing compresses would not fit into an item of 400 KB."""
 THREADS = 16
 TRIES = 6
 """Pauses between them grow to 0.8 seconds, 1.6 in all at most."""
@@ -145,7 +147,7 @@ def _item(fields: Sequence[Any]) -> Item:
 
 
 def _result_fields(result: Result) -> list[Any]:
-    detail = result.detail[:DETAIL_CHARACTERS].encode(errors="replace").decode()
+    detail = result.detail[:DETAIL_CHARACTERS].encode(errors="replace")[:DETAIL_BYTES].decode(errors="ignore")
     return [*_item_fields(result.item), result.ending, detail]
 
 
@@ -317,12 +319,18 @@ def _to_thaw(row: Mapping[str, Any]) -> Thaw:
 
 
 def _as_seen(seen: Thaw | None) -> Row:
-    """The condition that a thaw's row is what it was."""
+    """The condition that a thaw's row is what it was.
+
+    Revisions count anew after a thaw was forgotten. When the copy was promised tells the new thaw from the old.
+    """
     if seen is None:
         return {"ConditionExpression": "attribute_not_exists(pk)"}
     return {
-        "ConditionExpression": "revision = :seen",
-        "ExpressionAttributeValues": {":seen": _number(seen.revision)},
+        "ConditionExpression": "revision = :revision AND ready_at = :ready",
+        "ExpressionAttributeValues": {
+            ":revision": _number(seen.revision),
+            ":ready": _text(seen.ready_at.isoformat()),
+        },
     }
 
 
