@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from neve_local.cloud import LocalCloud
-from tests.deployed import Stacks, look_at
+from tests.deployed import OTHER_BUCKET, UPLOADS_BUCKET, Stacks, look_at
 
 # Small bundles, so that a few files fill several, and short timeouts, so that a killed function's messages come back
 # within a test's patience: visibility follows the timeout (6 x 10 s).
@@ -18,6 +18,10 @@ SETTINGS: dict[str, str | int | float] = {
     "write_timeout_s": 10,
     "copy_timeout_s": 10,
     "sweep_timeout_s": 10,
+    "plan_timeout_s": 10,
+    "extract_timeout_s": 10,
+    "restore_buckets": OTHER_BUCKET,
+    "uploads_bucket": UPLOADS_BUCKET,
 }
 
 
@@ -38,8 +42,11 @@ def settings() -> dict[str, str | int | float]:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """The running local cloud, the stacks deployed with SETTINGS."""
+    """The running local cloud, the stacks deployed with SETTINGS, and the buckets that these name."""
     with LocalCloud(tmp_path_factory.mktemp("local") / "cloud", port=0, tied=True) as running:
+        s3 = running.session().client("s3")
+        for bucket in (OTHER_BUCKET, UPLOADS_BUCKET):
+            s3.create_bucket(Bucket=bucket)
         running.deploy(SETTINGS)
         yield running
     running.wipe()

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.files_table import DynamoFiles
 from neve.aws.parked_table import DynamoParkingLot
+from neve.aws.restores_table import DynamoRestores, DynamoThaws
 from neve.domain.index import FileRow
+from neve.domain.restore import Job, JobState, Request, Wanted, chunks, render_request
+from neve.domain.thaw import Need, Tier
 from neve_local.cloud import LocalCloud
+
+OTHER_BUCKET, UPLOADS_BUCKET = "not-of-neve", "uploads-of-neve"
+"""Buckets that restores may write to (tests/conftest.py)."""
 
 PATIENCE_S = 150
 """A function that is killed leaves its messages hidden for 60 s (tests/conftest.py)."""
@@ -26,6 +36,7 @@ PATIENCE_S = 150
 class Stacks:
     """The deployed stacks, and what the tests look at in them."""
 
+    cloud: LocalCloud
     s3: Any
     sqs: Any
     outputs: dict[str, str]
@@ -33,6 +44,8 @@ class Stacks:
     bundles: DynamoBundles
     archives: DynamoArchives
     parking_lot: DynamoParkingLot
+    restores: DynamoRestores
+    thaws: DynamoThaws
     store: S3ArchiveStore
 
     def upload(self, bodies: dict[str, bytes], **extra: Any) -> dict[tuple[str, str], bytes]:
@@ -62,6 +75,43 @@ class Stacks:
         self.wait_for(f"{len(wanted)} versions in the index", lambda: len(self.rows(wanted)) == len(wanted))
         self.wait_for("every bundle finished", lambda: not self.bundles.unfinished())
         return self.rows(wanted)
+
+    def ask_for(self, wanted: Sequence[Wanted], *, overwrite: bool = False) -> str:
+        """Send a job to PlanRestore as the command would, without its checks; the job's id."""
+        now = datetime.now(UTC)
+        job, portions = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}", list(chunks(wanted))
+        for number, portion in enumerate(portions, start=1):
+            request = Request(
+                job=job,
+                chunk=number,
+                chunks=len(portions),
+                created_at=now,
+                need=Need(tier=Tier.BULK, days=1),
+                overwrite=overwrite,
+                estimate_usd=0,
+                items=tuple(portion),
+            )
+            self.sqs.send_message(QueueUrl=self.outputs["RestoreRequestsQueue"], MessageBody=render_request(request))
+        return job
+
+    def ended(self, job_id: str) -> Job:
+        """The job once it has ended."""
+        found: list[Job] = []
+
+        def finished() -> bool:
+            job = self.restores.job(job_id)
+            found[:] = [job] if job is not None and job.state is JobState.FINISHED else []
+            return bool(found)
+
+        self.wait_for(f"job {job_id} ended", finished)
+        return found[0]
+
+    def requests(self, function: str, *, since: float) -> Counter[str]:
+        """What a function (its output's name) has asked of AWS since a time, as it logs itself."""
+        asked: Counter[str] = Counter()
+        for line in self.cloud.function_logs(self.outputs[function], containing='"message":"requests"', since=since):
+            asked.update(json.loads(line)["requests"])
+        return asked
 
     def thawed(self, serial: int) -> bytes:
         """The bytes of an archive, which is thawed first."""
@@ -110,6 +160,7 @@ def look_at(cloud: LocalCloud) -> Stacks:
     session = cloud.session()
     dynamodb, s3 = session.client("dynamodb"), session.client("s3")
     return Stacks(
+        cloud=cloud,
         s3=s3,
         sqs=session.client("sqs"),
         outputs=outputs,
@@ -117,5 +168,7 @@ def look_at(cloud: LocalCloud) -> Stacks:
         bundles=DynamoBundles(dynamodb, outputs["ArchivesTable"]),
         archives=DynamoArchives(dynamodb, outputs["ArchivesTable"]),
         parking_lot=DynamoParkingLot(dynamodb, outputs["ParkedTable"]),
+        restores=DynamoRestores(dynamodb, outputs["RestoresTable"]),
+        thaws=DynamoThaws(dynamodb, outputs["RestoresTable"]),
         store=S3ArchiveStore(s3, outputs["ArchiveBucket"], outputs["ContentBucket"], "GLACIER"),
     )
