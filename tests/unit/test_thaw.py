@@ -208,6 +208,7 @@ def test_an_upgrade_repeats_the_first_requests_days_and_only_s3s_yes_makes_it_du
     upgrade = upgrading(running, Need(tier=Tier.EXPEDITED, days=30), owner="me", now=NOW)
     assert (upgrade.state, upgrade.tier, upgrade.upgraded_from) == (ThawState.CLAIMED, Tier.EXPEDITED, Tier.BULK)
     assert (upgrade.days, upgrade.wanted_days) == (2, 30)
+    assert upgrading(running, EXPEDITED, owner="me", now=NOW).wanted_days == 2
     assert upgrade.ready_at == running.ready_at
     assert upgrade.claimed_until == upgrade.due_at == NOW + CLAIM
     yes = accepted(upgrade, "GLACIER", NOW)
