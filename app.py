@@ -27,8 +27,10 @@ def build(app: cdk.App) -> None:
     settings = read_settings(app.node.get_all_context())
     storage = StorageStack(app, f"{settings.name}-storage", settings=settings)
     archive = ArchiveStack(app, f"{settings.name}-archive", settings=settings, storage=storage)
-    RestoreStack(app, f"{settings.name}-restore", settings=settings, storage=storage)
-    OperationsStack(app, f"{settings.name}-operations", settings=settings, storage=storage, archive=archive)
+    restore = RestoreStack(app, f"{settings.name}-restore", settings=settings, storage=storage, archive=archive)
+    OperationsStack(
+        app, f"{settings.name}-operations", settings=settings, storage=storage, archive=archive, restore=restore
+    )
 
 
 def context_for_templates() -> dict[str, object]:

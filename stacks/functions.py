@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
-from constructs import Construct
+from constructs import Construct, IConstruct
 
 from neve.config import AnyConfig, environment
 from stacks.packing import SOURCE, LocalPacking, asset_hash, lambda_architecture
@@ -114,7 +114,7 @@ def allow_objects(
     acknowledge_objects(made.role, bucket, folders, reason=reason)
 
 
-def acknowledge_objects(granted: Construct, bucket: s3.IBucket, folders: Sequence[str], *, reason: str) -> None:
+def acknowledge_objects(granted: IConstruct, bucket: s3.IBucket, folders: Sequence[str], *, reason: str) -> None:
     """Tell cdk-nag why `granted`, a role or policy, has a wildcard for the objects in `folders` of `bucket`."""
     for folder in folders:
         cdk.Validations.of(granted).acknowledge(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
@@ -13,6 +15,7 @@ from stacks.archive import ArchiveStack
 from stacks.functions import METRICS_NAMESPACE
 from stacks.outputs import output
 from stacks.queues import QueueWithDeadLetters
+from stacks.restore import RestoreStack
 from stacks.settings import Settings
 from stacks.storage import StorageStack
 from stacks.topics import topic
@@ -20,12 +23,25 @@ from stacks.topics import topic
 # A file should be in its archive within about 35 s; minutes of waiting mean that something is stuck.
 _BEHIND_S = 300
 
+_COUNTED_WITHIN = cdk.Duration.minutes(5)
+
+# A thaw that S3 does not finish in time is counted when it is an hour late, and about every hour from then on (PATIENCE
+# in neve.domain.thaw): the alarm stays on for as long as this lasts.
+_OVERDUE_WITHIN = cdk.Duration.hours(2)
+
 
 class OperationsStack(cdk.Stack):
     """The alerts topic and the alarms. Each alarm's description says what to do."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack, archive: ArchiveStack
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: Settings,
+        storage: StorageStack,
+        archive: ArchiveStack,
+        restore: RestoreStack,
     ) -> None:
         super().__init__(scope, construct_id, description="neve: alerts and alarms")
         self.alerts = topic(
@@ -43,28 +59,85 @@ class OperationsStack(cdk.Stack):
             "Bundles": archive.bundles,
             "Large": archive.large,
             "Sweep": archive.sweep,
+            "RestoreRequests": restore.requests,
+            "Extract": restore.extract,
+            "SweepRestores": restore.sweep,
         }.items():
             self._dead_letters_alarm(name, queue)
 
-        self._behind_alarm("Collect", storage.collect, threshold_s=_BEHIND_S)
-        # A bundle's timer waits in this queue for the maximum age before it is due.
-        self._behind_alarm("Bundles", archive.bundles, threshold_s=_BEHIND_S + settings.max_age_s)
-        # A large copy holds its message for as long as its function runs.
-        self._behind_alarm("Large", archive.large, threshold_s=_BEHIND_S + 6 * settings.copy_timeout_s)
-
-        parking = {
+        for name, function in {
             "Collect": archive.collect_function,
             "WriteArchive": archive.write_archive_function,
             "CopyLarge": archive.copy_large_function,
-        }
-        for name in parking:
-            self._parked_alarm(name)
-        for name, function in {**parking, "Sweep": archive.sweep_function}.items():
+            "Sweep": archive.sweep_function,
+            "PlanRestore": restore.plan_restore_function,
+            "Extract": restore.extract_function,
+            "SweepRestores": restore.sweep_restores_function,
+        }.items():
             self._errors_alarm(name, function)
             self._throttles_alarm(name, function)
-        self._sweep_silent_alarm(archive.sweep_function)
+
+        self._alarms_of_archiving(settings, storage, archive)
+        self._alarms_of_restoring(settings, restore)
 
         output(self, "AlertsTopic", self.alerts.topic_arn)
+
+    def _alarms_of_archiving(self, settings: Settings, storage: StorageStack, archive: ArchiveStack) -> None:
+        behind = "Archiving is behind", "files come faster than its concurrency allows"
+        self._behind_alarm("Collect", storage.collect, *behind, threshold_s=_BEHIND_S)
+        # A bundle's timer waits in this queue for the maximum age before it is due.
+        self._behind_alarm("Bundles", archive.bundles, *behind, threshold_s=_BEHIND_S + settings.max_age_s)
+        # A large copy holds its message for as long as its function runs.
+        self._behind_alarm("Large", archive.large, *behind, threshold_s=_BEHIND_S + 6 * settings.copy_timeout_s)
+        for name in ("Collect", "WriteArchive", "CopyLarge"):
+            self._counted_alarm(
+                f"{name}Parked",
+                metric="parked",
+                service=name,
+                description=f"{name} parked something that it can never archive as it is. `neve parked` lists it with "
+                "the reason; the file itself is still in the content bucket or was already gone.",
+            )
+        self._silent_alarm("Sweep", archive.sweep_function, "a bundle whose message was lost would stay unfinished")
+
+    def _alarms_of_restoring(self, settings: Settings, restore: RestoreStack) -> None:
+        behind = "Restoring is behind", "a large restore is under way, and `neve jobs` shows that it gets on"
+        # An invocation that was killed keeps its message for six timeouts.
+        for name, queue, timeout_s in (
+            ("RestoreRequests", restore.requests, settings.plan_timeout_s),
+            ("Extract", restore.extract, settings.extract_timeout_s),
+        ):
+            self._behind_alarm(name, queue, *behind, threshold_s=_BEHIND_S + 6 * timeout_s)
+        for name in ("PlanRestore", "Extract"):
+            self._counted_alarm(
+                f"{name}Parked",
+                metric="parked",
+                service=name,
+                description=f"{name} parked a message that it can make nothing of. `neve parked` shows it, with what "
+                "is wrong. No file was touched; a job that lacks the message says so in `neve jobs`.",
+            )
+        self._counted_alarm(
+            "ArchiveDamaged",
+            metric="damaged",
+            service="Extract",
+            description="What was read from an archive is not what its manifest states, so these files were not "
+            "restored; all others were. `neve parked` names the archive and the members. Keep the source versions that "
+            "still stand in the content bucket, look at the versions of the archive's object, and restore other "
+            "versions of the files meanwhile (`neve find KEY`).",
+        )
+        self._counted_alarm(
+            "ThawsOverdue",
+            metric="overdue",
+            service="SweepRestores",
+            period=_OVERDUE_WITHIN,
+            description="S3 has not thawed an archive within an hour after the time that it promises for the tier. "
+            "Nothing is lost, and what waits goes on when it is thawed. Look at the AWS Health Dashboard; `neve jobs` "
+            "shows what waits. If it lasts for a day, ask AWS.",
+        )
+        self._silent_alarm(
+            "SweepRestores",
+            restore.sweep_restores_function,
+            "a job whose archive was thawed while the event was lost would wait for ever",
+        )
 
     def _dead_letters_alarm(self, name: str, queue: QueueWithDeadLetters) -> None:
         self._alarm(
@@ -73,35 +146,44 @@ class OperationsStack(cdk.Stack):
                 period=cdk.Duration.minutes(1), statistic="Maximum"
             ),
             threshold=1,
-            description=f"Messages of the {name.lower()} queue failed ten times and wait in its dead-letter queue, "
-            "until 14 days after they were sent. Read the function's log for the cause, remedy it, then redrive the "
-            "dead-letter queue to its source.",
+            description=f"Messages of the {_words(name)} queue failed ten times, or could not be delivered to it, and "
+            "wait in its dead-letter queue, until 14 days after they were sent. Read the function's log for the cause, "
+            "remedy it, then redrive the dead-letter queue to its source.",
         )
 
-    def _behind_alarm(self, name: str, queue: QueueWithDeadLetters, *, threshold_s: int) -> None:
+    def _behind_alarm(
+        self, name: str, queue: QueueWithDeadLetters, behind: str, otherwise: str, *, threshold_s: int
+    ) -> None:
         self._alarm(
             f"{name}Behind",
             queue.queue.metric_approximate_age_of_oldest_message(period=cdk.Duration.minutes(1), statistic="Maximum"),
             threshold=threshold_s,
             comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            description=f"Archiving is behind: a message of the {name.lower()} queue is older than {threshold_s} s. "
-            "Nothing is lost. Look at the function's errors and throttles; if there are none, files come faster than "
-            "its concurrency allows.",
+            description=f"{behind}: a message of the {_words(name)} queue is older than {threshold_s} s. "
+            f"Nothing is lost. Look at the function's errors and throttles; if there are none, {otherwise}.",
         )
 
-    def _parked_alarm(self, name: str) -> None:
+    def _counted_alarm(
+        self,
+        construct_id: str,
+        *,
+        metric: str,
+        service: str,
+        description: str,
+        period: cdk.Duration = _COUNTED_WITHIN,
+    ) -> None:
+        """An alarm on the first that function `service` counts in its own `metric`."""
         self._alarm(
-            f"{name}Parked",
+            construct_id,
             cloudwatch.Metric(
                 namespace=METRICS_NAMESPACE,
-                metric_name="parked",
-                dimensions_map={"service": name},
-                period=cdk.Duration.minutes(5),
+                metric_name=metric,
+                dimensions_map={"service": service},
+                period=period,
                 statistic="Sum",
             ),
             threshold=1,
-            description=f"{name} parked something that it can never archive as it is. `neve parked` lists it with the "
-            "reason; the file itself is still in the content bucket or was already gone.",
+            description=description,
         )
 
     def _errors_alarm(self, name: str, function: lambda_.Function) -> None:
@@ -126,15 +208,15 @@ class OperationsStack(cdk.Stack):
             "quota or find what else uses it.",
         )
 
-    def _sweep_silent_alarm(self, function: lambda_.Function) -> None:
+    def _silent_alarm(self, name: str, function: lambda_.Function, consequence: str) -> None:
         self._alarm(
-            "SweepSilent",
+            f"{name}Silent",
             function.metric_invocations(period=cdk.Duration.hours(1), statistic="Sum"),
             threshold=1,
             comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
             missing=cloudwatch.TreatMissingData.BREACHING,
-            description="No sweep has run for an hour, so a bundle whose message was lost would stay unfinished. Check "
-            "that the schedule is enabled and that its role may send to the sweep queue.",
+            description=f"{name} has not run for an hour, so {consequence}. Check that the schedule is enabled and "
+            f"that its role may send to the {_words(name)} queue.",
         )
 
     def _alarm(
@@ -159,3 +241,8 @@ class OperationsStack(cdk.Stack):
             alarm_description=description,
         )
         alarm.add_alarm_action(actions.SnsAction(self.alerts))
+
+
+def _words(name: str) -> str:
+    """`restore requests` for RestoreRequests."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()

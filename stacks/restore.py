@@ -10,6 +10,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from neve.config import ExtractConfig, PlanRestoreConfig, SweepRestoresConfig
+from stacks.archive import ArchiveStack
 from stacks.functions import (
     ARCHIVES_ARE_NUMBERED,
     CHANGE_ROWS,
@@ -21,6 +22,7 @@ from stacks.functions import (
     function,
     packed_code,
 )
+from stacks.operators import operator_policy
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
 from stacks.schedules import SWEEP_RETENTION, sweep_schedule
@@ -39,7 +41,9 @@ _ASKED_AGAIN = lambda_.RecursiveLoop.ALLOW
 class RestoreStack(cdk.Stack):
     """PlanRestore, Extract and SweepRestores, each behind its queue, and the topic that tells of finished jobs."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack, archive: ArchiveStack
+    ) -> None:
         super().__init__(scope, construct_id, description="neve: from a request to restored files")
         self._settings = settings
         self._storage = storage
@@ -77,6 +81,15 @@ class RestoreStack(cdk.Stack):
             self.sweep.queue,
             description="Has SweepRestores ask S3 about thaws whose event was lost",
         )
+        operators = operator_policy(
+            self,
+            settings=settings,
+            storage=storage,
+            archive=archive,
+            requests=self.requests,
+            others=[self.extract, self.sweep],
+            restored_topic=self.restored_topic,
+        )
 
         output(self, "RestoreRequestsQueue", self.requests.queue.queue_url)
         output(self, "RestoreRequestsDeadLetterQueue", self.requests.dead_letters.queue_url)
@@ -88,6 +101,7 @@ class RestoreStack(cdk.Stack):
         output(self, "ExtractFunction", self.extract_function.function_name)
         output(self, "SweepRestoresFunction", self.sweep_restores_function.function_name)
         output(self, "RestoredTopic", self.restored_topic.topic_arn)
+        output(self, "NeveOperatorPolicy", operators.managed_policy_arn)
         output(self, "DestinationBuckets", destination_names)
         # An output cannot be empty: "-" says that there is none.
         output(self, "UploadsBucket", settings.uploads_bucket or "-")

@@ -31,7 +31,7 @@ class Resource:
 
     @property
     def properties(self) -> Mapping[str, Any]:
-        properties: Mapping[str, Any] = self.body["Properties"]
+        properties: Mapping[str, Any] = self.body.get("Properties", {})
         return properties
 
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, read
+from neve.config import (
+    CollectConfig,
+    CopyLargeConfig,
+    ExtractConfig,
+    PlanRestoreConfig,
+    SweepConfig,
+    SweepRestoresConfig,
+    WriteArchiveConfig,
+    read,
+)
 from stacks.packing import SOURCE
 from tests.infra.templates import Templates, statements
 
@@ -37,6 +46,18 @@ ARCHIVING = {
     "FilesTable": READ_ROWS | {"dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"},
     "ArchivesTable": READ_ROWS | CHANGE_ROWS,
     "ParkedTable": {"dynamodb:PutItem"},
+}
+
+READ_ARCHIVES = {"s3:GetObject", "s3:GetObjectVersion"}
+PLACE_OBJECTS = {"s3:PutObject", "s3:PutObjectTagging", "s3:GetObject"} | UPLOAD_IN_PARTS
+FIND_PLACE = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
+
+RESTORING = {
+    "ArchivesTable": {"dynamodb:GetItem"},
+    "RestoresTable": READ_ROWS | CHANGE_ROWS,
+    "ArchiveBucket": {"s3:ListBucket"},
+    "ArchiveBucket/archives/*": READ_ARCHIVES,
+    "RestoredTopic": {"sns:Publish"},
 }
 
 GRANTS: dict[str, dict[str, set[str]]] = {
@@ -69,6 +90,43 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "BundlesQueue": {"sqs:SendMessage"},
         "LargeQueue": {"sqs:SendMessage"},
     },
+    "PlanRestore": RESTORING
+    | {
+        "PlanRestoreLog": LOG,
+        "RestoreRequestsQueue": CONSUME,
+        "ExtractQueue": {"sqs:SendMessage"},
+        "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query"},
+        "ParkedTable": {"dynamodb:PutItem"},
+        "RestoresTable": READ_ROWS | CHANGE_ROWS | {"dynamodb:ConditionCheckItem"},
+        "ArchiveBucket/archives/*": READ_ARCHIVES | {"s3:RestoreObject"},
+    },
+    "Extract": RESTORING
+    | {
+        "ExtractLog": LOG,
+        "ExtractQueue": CONSUME | {"sqs:SendMessage"},
+        "RestoreRequestsQueue": {"sqs:SendMessage"},
+        "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"},
+        "ParkedTable": {"dynamodb:PutItem"},
+        "ArchiveBucket/manifests/*": READ_ARCHIVES,
+        "ContentBucket": FIND_PLACE,
+        "ContentBucket/*": PLACE_OBJECTS,
+    },
+    "SweepRestores": RESTORING
+    | {
+        "SweepRestoresLog": LOG,
+        "SweepRestoresQueue": CONSUME,
+        "RestoreRequestsQueue": {"sqs:SendMessage"},
+        "ExtractQueue": {"sqs:SendMessage"},
+        "RestoresTable/index/unfinished": {"dynamodb:Query"},
+    },
+}
+
+RESTORE_SETTINGS = {
+    "uploads_bucket": "uploads",
+    "restore_buckets": "press,uploads",
+    "site_urls": "https://www.example.org/media/=files/,https://example.org/",
+    "restore_requests_per_s": "7",
+    "restore_usd_per_day": "0",
 }
 
 
@@ -84,14 +142,36 @@ def role_statements(templates: Templates, role: str) -> list[dict[str, Any]]:
     return [s for policy in policies if role in policy["Roles"] for s in statements(policy["PolicyDocument"])]
 
 
+def granted(templates: Templates, function: str, effect: str = "Allow") -> dict[str, set[str]]:
+    """The actions that a function's role is allowed, or denied, on each resource."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for statement in role_statements(templates, functions(templates)[function]["Role"]):
+        for resource in statement["Resource"] if statement["Effect"] == effect else ():
+            found[resource] |= set(statement["Action"])
+    return found
+
+
 @pytest.mark.parametrize("function", GRANTS)
 def test_a_function_may_do_what_it_needs_and_nothing_else(templates: Templates, function: str) -> None:
-    granted: dict[str, set[str]] = defaultdict(set)
-    for statement in role_statements(templates, functions(templates)[function]["Role"]):
-        assert statement["Effect"] == "Allow"
-        for resource in statement["Resource"]:
-            granted[resource] |= set(statement["Action"])
-    assert granted == GRANTS[function]
+    assert granted(templates, function) == GRANTS[function]
+
+
+def test_extract_may_write_where_the_settings_allow_and_never_to_the_archive_bucket(
+    synthesized: Callable[..., Templates],
+) -> None:
+    templates = synthesized(**RESTORE_SETTINGS)
+    others = {name: granted(templates, name) for name in GRANTS if name != "Extract"}
+    assert others == {name: grants for name, grants in GRANTS.items() if name != "Extract"}
+    assert granted(templates, "Extract") == GRANTS["Extract"] | {
+        "arn:aws:s3:::uploads": FIND_PLACE,
+        "arn:aws:s3:::uploads/*": PLACE_OBJECTS,
+        "arn:aws:s3:::press": FIND_PLACE,
+        "arn:aws:s3:::press/*": PLACE_OBJECTS,
+    }
+    # The settings may name it by mistake.
+    assert granted(templates, "Extract", "Deny") == {
+        "ArchiveBucket/*": {"s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"}
+    }
 
 
 def test_every_function_has_a_role_of_its_own_that_carries_the_pipelines_tag(templates: Templates) -> None:
@@ -174,6 +254,58 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         large_queue_url="LargeQueue",
         sweep_queue_url="SweepQueue",
     )
+    assert read(PlanRestoreConfig, variables("PlanRestore")) == plan_restore_config(
+        destination_buckets="ContentBucket", requests_per_s=50, usd_per_day=100
+    )
+    assert read(ExtractConfig, variables("Extract")) == ExtractConfig(
+        content_bucket="ContentBucket",
+        archive_bucket="ArchiveBucket",
+        files_table="FilesTable",
+        archives_table="ArchivesTable",
+        restores_table="RestoresTable",
+        parked_table="ParkedTable",
+        requests_queue_url="RestoreRequestsQueue",
+        extract_queue_url="ExtractQueue",
+        restored_topic="RestoredTopic",
+        threads=16,
+    )
+    assert read(SweepRestoresConfig, variables("SweepRestores")) == SweepRestoresConfig(
+        archive_bucket="ArchiveBucket",
+        archives_table="ArchivesTable",
+        restores_table="RestoresTable",
+        requests_queue_url="RestoreRequestsQueue",
+        extract_queue_url="ExtractQueue",
+        sweep_queue_url="SweepRestoresQueue",
+        restored_topic="RestoredTopic",
+    )
+
+
+def plan_restore_config(*, destination_buckets: str, requests_per_s: int, usd_per_day: int) -> PlanRestoreConfig:
+    return PlanRestoreConfig(
+        archive_bucket="ArchiveBucket",
+        files_table="FilesTable",
+        archives_table="ArchivesTable",
+        restores_table="RestoresTable",
+        parked_table="ParkedTable",
+        requests_queue_url="RestoreRequestsQueue",
+        extract_queue_url="ExtractQueue",
+        restored_topic="RestoredTopic",
+        destination_buckets=destination_buckets,
+        requests_per_s=requests_per_s,
+        usd_per_day=usd_per_day,
+    )
+
+
+def test_planning_knows_the_destinations_the_cap_and_its_share_of_the_pace(
+    synthesized: Callable[..., Templates],
+) -> None:
+    templates = synthesized(**RESTORE_SETTINGS)
+    [planning] = [m for m in templates.of_kind("AWS::Lambda::EventSourceMapping").values() if "PlanRestore" in m.name]
+    assert planning.properties["ScalingConfig"]["MaximumConcurrency"] == 2
+    variables = functions(templates)["PlanRestore"]["Environment"]["Variables"]
+    assert read(PlanRestoreConfig, variables) == plan_restore_config(
+        destination_buckets="ContentBucket uploads press", requests_per_s=3, usd_per_day=0
+    )
 
 
 def test_metrics_and_log_lines_carry_the_functions_name(templates: Templates) -> None:
@@ -189,11 +321,15 @@ def test_every_function_logs_into_a_group_that_forgets(templates: Templates) -> 
         assert groups[made["LoggingConfig"]["LogGroup"]].properties["RetentionInDays"] == 90, name
 
 
-def test_what_is_copied_on_or_collected_again_is_not_stopped_as_a_loop(templates: Templates) -> None:
-    """CopyLarge sends itself its next message; WriteArchive and CopyLarge send files to Collect again."""
+def test_what_is_sent_again_on_purpose_is_not_stopped_as_a_loop(templates: Templates) -> None:
+    """CopyLarge and Extract send themselves their next message; WriteArchive and CopyLarge send files to Collect again;
+    PlanRestore and Extract send archives to each other."""
     assert {name: made.get("RecursiveLoop") for name, made in functions(templates).items()} == {
         "Collect": "Allow",
         "WriteArchive": "Allow",
         "CopyLarge": "Allow",
         "Sweep": None,
+        "PlanRestore": "Allow",
+        "Extract": "Allow",
+        "SweepRestores": None,
     }

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from neve.domain.thaw import PATIENCE
+from stacks.schedules import SWEEP_EVERY
+from stacks.settings import read_settings
 from tests.infra.templates import Templates, statements
-from tests.infra.test_queues import pairs
+from tests.infra.test_queues import OTHER_TIMES, pairs
+
+SECOND_DEPLOYMENT = {"name": "press-2", "alert_email": "ops@example.org"}
 
 
 def alarms(templates: Templates) -> dict[str, dict[str, Any]]:
@@ -36,40 +44,83 @@ def test_every_alarm_reaches_the_alerts_topic_and_says_what_to_do(templates: Tem
         assert len(alarm["AlarmDescription"]) <= 1024, name
 
 
+def topic_policies(templates: Templates) -> dict[str, list[dict[str, Any]]]:
+    """The statements of each topic's policy, by the topic's name."""
+    policies = map(templates.rendered, templates.of_kind("AWS::SNS::TopicPolicy").values())
+    return {topic: statements(policy["PolicyDocument"]) for policy in policies for topic in policy["Topics"]}
+
+
 def test_alarms_may_publish_to_the_alerts_topic_and_only_by_tls(templates: Templates) -> None:
-    [policy] = map(templates.rendered, templates.of_kind("AWS::SNS::TopicPolicy").values())
-    assert policy["Topics"] == ["Alerts"]
-    found = statements(policy["PolicyDocument"])
-    [allowed] = [statement for statement in found if statement["Effect"] == "Allow"]
+    [allowed] = [statement for statement in topic_policies(templates)["Alerts"] if statement["Effect"] == "Allow"]
     assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert allowed["Action"] == ["sns:Publish"]
     assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
-    assert any(
-        statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-        for statement in found
-    )
+
+
+def test_every_topic_is_reached_by_tls_only(templates: Templates) -> None:
+    policies = topic_policies(templates)
+    assert set(policies) == set(templates.of_kind("AWS::SNS::Topic"))
+    for topic, found in policies.items():
+        assert any(
+            statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+            for statement in found
+        ), topic
+
+
+def test_no_service_of_aws_may_publish_that_a_job_has_ended(templates: Templates) -> None:
+    assert [s for s in topic_policies(templates)["RestoredTopic"] if s["Effect"] == "Allow"] == []
 
 
 def test_an_alarm_tells_of_everything_that_is_parked(templates: Templates) -> None:
-    for function in ("Collect", "WriteArchive", "CopyLarge"):
+    parking = {
+        function for function, variables in function_variables(templates).items() if "NEVE_PARKED_TABLE" in variables
+    }
+    assert parking == {"Collect", "WriteArchive", "CopyLarge", "PlanRestore", "Extract"}
+    for function in parking:
         [alarm] = alarms_on(templates, "parked", service=function)
         assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Sum", 1)
 
 
-def test_an_alarm_tells_when_archiving_is_five_minutes_behind(synthesized: Callable[..., Templates]) -> None:
-    # A bundle's timer is meant to wait in the bundles queue for the maximum age.
-    for max_age_s in (20, 900):
-        templates = (
-            synthesized()
-            if max_age_s == 20
-            else synthesized(
-                collect_timeout_s="10", write_timeout_s="11", copy_timeout_s="12", sweep_timeout_s="13", max_age_s="900"
-            )
-        )
-        [collect] = alarms_on(templates, "ApproximateAgeOfOldestMessage", QueueName="CollectQueue")
-        [bundles] = alarms_on(templates, "ApproximateAgeOfOldestMessage", QueueName="BundlesQueue")
-        assert collect["Threshold"] == 300
-        assert bundles["Threshold"] == 300 + max_age_s
+def function_variables(templates: Templates) -> dict[str, dict[str, str]]:
+    return {
+        name: made.properties["Environment"]["Variables"]
+        for name, made in templates.of_kind("AWS::Lambda::Function").items()
+    }
+
+
+def test_an_alarm_tells_that_an_archive_is_damaged_at_its_first_file(templates: Templates) -> None:
+    [alarm] = alarms_on(templates, "damaged", service="Extract")
+    assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Sum", 1)
+    assert (alarm["EvaluationPeriods"], alarm["TreatMissingData"]) == (1, "notBreaching")
+    assert "neve parked" in alarm["AlarmDescription"]
+
+
+def test_an_alarm_tells_of_a_thaw_that_is_late_and_stays_on_while_it_is(templates: Templates) -> None:
+    [alarm] = alarms_on(templates, "overdue", service="SweepRestores")
+    assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Sum", 1)
+    # A late thaw is looked at again after PATIENCE, by the next sweep, and counted each time.
+    between_counts = PATIENCE + timedelta(minutes=SWEEP_EVERY.to_minutes())
+    assert timedelta(seconds=alarm["Period"]) * alarm["EvaluationPeriods"] > between_counts
+
+
+@pytest.mark.parametrize("given", [{}, OTHER_TIMES], ids=["defaults", "other times"])
+def test_an_alarm_tells_when_archiving_or_restoring_is_five_minutes_behind(
+    synthesized: Callable[..., Templates], given: dict[str, str]
+) -> None:
+    templates, settings = synthesized(**given), read_settings(given)
+    thresholds = {
+        queue: alarms_on(templates, "ApproximateAgeOfOldestMessage", QueueName=f"{queue}Queue")[0]["Threshold"]
+        for queue in ("Collect", "Bundles", "Large", "RestoreRequests", "Extract")
+    }
+    assert thresholds == {
+        "Collect": 300,
+        # A bundle's timer is meant to wait in the bundles queue for the maximum age.
+        "Bundles": 300 + settings.max_age_s,
+        # A message stays with an invocation that works on it, or was killed.
+        "Large": 300 + 6 * settings.copy_timeout_s,
+        "RestoreRequests": 300 + 6 * settings.plan_timeout_s,
+        "Extract": 300 + 6 * settings.extract_timeout_s,
+    }
 
 
 def test_every_function_has_alarms_for_errors_and_throttles(templates: Templates) -> None:
@@ -78,16 +129,17 @@ def test_every_function_has_alarms_for_errors_and_throttles(templates: Templates
             assert len(alarms_on(templates, metric, FunctionName=function)) == 1, (function, metric)
 
 
-def test_silence_of_the_sweep_is_an_alarm_too(templates: Templates) -> None:
-    [alarm] = alarms_on(templates, "Invocations", FunctionName="Sweep")
+@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores"])
+def test_silence_of_a_sweep_is_an_alarm_too(templates: Templates, sweep: str) -> None:
+    [alarm] = alarms_on(templates, "Invocations", FunctionName=sweep)
     assert alarm["ComparisonOperator"] == "LessThanThreshold"
     assert alarm["TreatMissingData"] == "breaching"
 
 
 def test_alerts_are_mailed_where_the_setting_says(synthesized: Callable[..., Templates], templates: Templates) -> None:
-    [subscription] = map(
-        templates.rendered, synthesized(alert_email="ops@example.org").of_kind("AWS::SNS::Subscription").values()
-    )
-    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@example.org")
-    document = templates.documents["neve-operations"]
-    assert "AWS::SNS::Subscription" not in {body["Type"] for body in document["Resources"].values()}
+    def mailed(to: Templates) -> list[tuple[str, str]]:
+        subscriptions = map(to.rendered, to.of_kind("AWS::SNS::Subscription").values())
+        return [(each["TopicArn"], each["Endpoint"]) for each in subscriptions if each["Protocol"] == "email"]
+
+    assert mailed(synthesized(**SECOND_DEPLOYMENT)) == [("Alerts", "ops@example.org")]
+    assert mailed(templates) == []

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from neve.aws.invocation import backoff_s
 from neve.errors import Transient
 from tests.infra.templates import Templates, statements
+
+OTHER_TIMES = {
+    "collect_timeout_s": "10",
+    "write_timeout_s": "11",
+    "copy_timeout_s": "12",
+    "sweep_timeout_s": "13",
+    "plan_timeout_s": "14",
+    "extract_timeout_s": "15",
+    "max_age_s": "900",
+}
 
 
 def pairs(templates: Templates) -> dict[str, str]:
@@ -93,6 +105,9 @@ def test_collect_takes_batches_and_the_others_one_message_at_a_time(templates: T
         "WriteArchive": 1,
         "CopyLarge": 1,
         "Sweep": 1,
+        "PlanRestore": 1,
+        "Extract": 1,
+        "SweepRestores": 1,
     }
 
 
@@ -102,6 +117,9 @@ def test_each_function_has_the_queue_that_is_meant_for_it(templates: Templates) 
         "WriteArchive": "BundlesQueue",
         "CopyLarge": "LargeQueue",
         "Sweep": "SweepQueue",
+        "PlanRestore": "RestoreRequestsQueue",
+        "Extract": "ExtractQueue",
+        "SweepRestores": "SweepRestoresQueue",
     }
 
 
@@ -114,16 +132,24 @@ def test_a_message_stays_hidden_for_six_timeouts_and_the_window(templates: Templ
 
 
 def test_visibility_follows_the_timeouts(synthesized: Callable[..., Templates]) -> None:
-    changed = synthesized(
-        collect_timeout_s="10", write_timeout_s="11", copy_timeout_s="12", sweep_timeout_s="13", max_age_s="900"
-    )
-    assert visibility(changed) == {"Collect": 61, "WriteArchive": 66, "CopyLarge": 72, "Sweep": 78}
+    assert visibility(synthesized(**OTHER_TIMES)) == {
+        "Collect": 61,
+        "WriteArchive": 66,
+        "CopyLarge": 72,
+        "Sweep": 78,
+        "PlanRestore": 84,
+        "Extract": 90,
+        "SweepRestores": 78,
+    }
 
 
-def test_the_sweep_is_asked_for_every_15_minutes_by_a_role_that_can_do_nothing_else(templates: Templates) -> None:
-    [schedule] = map(templates.rendered, templates.of_kind("AWS::Scheduler::Schedule").values())
+@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores"])
+def test_a_sweep_is_asked_for_every_15_minutes_by_a_role_that_can_do_nothing_else(
+    templates: Templates, sweep: str
+) -> None:
+    schedule = templates.rendered(templates.of_kind("AWS::Scheduler::Schedule")[f"{sweep}Schedule"])
     assert schedule["ScheduleExpression"] == "rate(15 minutes)"
-    assert schedule["Target"]["Arn"] == "SweepQueue"
+    assert schedule["Target"]["Arn"] == f"{sweep}Queue"
     role = schedule["Target"]["RoleArn"]
     assert role not in {templates.rendered(f)["Role"] for f in templates.of_kind("AWS::Lambda::Function").values()}
     [policy] = [
@@ -132,4 +158,28 @@ def test_the_sweep_is_asked_for_every_15_minutes_by_a_role_that_can_do_nothing_e
         if rendered["Roles"] == [role]
     ]
     [statement] = statements(policy["PolicyDocument"])
-    assert (statement["Action"], statement["Resource"]) == (["sqs:SendMessage"], ["SweepQueue"])
+    assert (statement["Action"], statement["Resource"]) == (["sqs:SendMessage"], [f"{sweep}Queue"])
+
+
+@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores"])
+def test_a_sweep_that_waited_for_an_hour_is_dropped(templates: Templates, sweep: str) -> None:
+    assert templates.of_kind("AWS::SQS::Queue")[f"{sweep}Queue"].properties["MessageRetentionPeriod"] == 3600
+
+
+def test_what_s3_says_of_thaws_reaches_extract_as_s3_says_it(templates: Templates) -> None:
+    [subscription] = map(templates.rendered, templates.of_kind("AWS::SNS::Subscription").values())
+    assert (subscription["TopicArn"], subscription["Protocol"]) == ("ThawedTopic", "sqs")
+    assert (subscription["Endpoint"], subscription["RawMessageDelivery"]) == ("ExtractQueue", True)
+    assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": "ExtractDeadLetterQueue"}
+
+    policies = [templates.rendered(policy) for policy in templates.of_kind("AWS::SQS::QueuePolicy").values()]
+    for queue in ("ExtractQueue", "ExtractDeadLetterQueue"):
+        [sending] = [
+            statement
+            for policy in policies
+            if policy["Queues"] == [queue]
+            for statement in statements(policy["PolicyDocument"])
+            if statement["Effect"] == "Allow" and statement["Principal"] == {"Service": "sns.amazonaws.com"}
+        ]
+        assert (sending["Action"], sending["Resource"]) == (["sqs:SendMessage"], [queue])
+        assert "ThawedTopic" in str(sending["Condition"])

@@ -23,6 +23,25 @@ REFUSED: dict[str, list[object]] = {
     "sweep_timeout_s": ["4", "901"],
     "collect_batch": ["0", "10001"],
     "fetch_threads": ["0", "257"],
+    "uploads_bucket": [
+        "*",
+        "Up",
+        "up",
+        "u" * 64,
+        "my_uploads",
+        "-uploads",
+        "uploads.",
+        "a..b",
+        "10.0.0.1",
+        "a,b",
+        None,
+    ],
+    "restore_buckets": ["*", "press,*", "press,,books", "press,", "xn--press", "press--x-s3", "Press", ["press"]],
+    "site_urls": ["example.org/", "https://example.org", "ftp://example.org/", "https://me@example.org/", "https://*/"],
+    "restore_requests_per_s": ["0", "1001"],
+    "restore_usd_per_day": ["-1", "1000001", "9.99"],
+    "plan_timeout_s": ["4", "901"],
+    "extract_timeout_s": ["4", "901"],
     "alert_email": ["ops", "ops@", "ops@example", "a@b.c, d@e.f", "ops@example.org\n"],
     "lambda_platform": ["", "aarch64", "ARM64"],
 }
@@ -54,6 +73,48 @@ def test_a_value_out_of_range_is_refused_with_key_value_range_and_remedy(key: st
     [problem] = refused.value.problems
     assert problem.startswith(f"{key}={value} must be {RULES[key].allowed}.")
     assert f"-c {key}={getattr(Settings(), key)}" in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("uploads_bucket", "uploads.example.org"),
+        ("uploads_bucket", "123456789012-uploads-us-east-1-an"),
+        ("restore_buckets", "press"),
+        ("restore_buckets", ",".join(f"press-{number}" for number in range(20))),
+        ("site_urls", "https://example.org/"),
+        ("site_urls", "http://localhost:8080/media/2026/=files/,https://example.org/%C3%BC/=a=b?/"),
+    ],
+)
+def test_names_of_buckets_and_urls_are_taken_as_they_are(key: str, value: str) -> None:
+    assert getattr(read_settings({key: value}), key) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://example.org/media",
+        "https://example.org/?page=",
+        "https://example.org/a b/",
+        "https://example.org/ü/",
+        "https://example.org/=ü",
+        ",".join(f"https://example.org/{number}/" for number in range(21)),
+    ],
+)
+def test_urls_that_keys_cannot_be_told_from_are_refused(value: str) -> None:
+    with pytest.raises(SettingsInvalid, match="site_urls="):
+        read_settings({"site_urls": value})
+
+
+def test_of_several_names_the_wrong_one_is_told() -> None:
+    with pytest.raises(SettingsInvalid, match=r"at most 20, or nothing\. What is wrong is 'My_Books'\."):
+        read_settings({"restore_buckets": "press, My_Books"})
+
+
+def test_blanks_beside_commas_and_repeated_names_do_no_harm() -> None:
+    settings = read_settings({"uploads_bucket": "uploads", "restore_buckets": "press, uploads ,press"})
+    assert settings.other_destinations == ("uploads", "press")
+    assert read_settings({}).other_destinations == ()
 
 
 def test_all_problems_are_told_at_once() -> None:

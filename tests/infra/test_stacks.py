@@ -13,6 +13,8 @@ import pytest
 
 from app import PROJECT, build, synthesize
 from tests.infra.templates import BAIT, Templates
+from tests.infra.test_functions import RESTORE_SETTINGS
+from tests.infra.test_operations import SECOND_DEPLOYMENT
 
 # Put before everything else on the path of the child process: who asks for a connection is refused.
 NO_NETWORK = """
@@ -27,7 +29,11 @@ socket.getaddrinfo = refuse
 """
 
 
-def test_cdk_nag_finds_nothing_that_is_not_acknowledged(templates: Templates) -> None:
+@pytest.mark.parametrize("settings", [{}, RESTORE_SETTINGS], ids=["defaults", "destinations"])
+def test_cdk_nag_finds_nothing_that_is_not_acknowledged(
+    synthesized: Callable[..., Templates], settings: dict[str, str]
+) -> None:
+    templates = synthesized(**settings)
     assert any("AwsSolutions-SQS4" in found for found in templates.violations), "the checks did not run"
     assert [found for found in templates.violations if f" at {BAIT}/" not in found] == []
 
@@ -37,7 +43,18 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
         return {f"{name}Queue": f"{name}Queue", f"{name}DeadLetterQueue": f"{name}DeadLetterQueue"}
 
     assert templates.outputs("neve-storage") == {
-        **{name: name for name in ("ContentBucket", "ArchiveBucket", "FilesTable", "ArchivesTable", "ParkedTable")},
+        **{
+            name: name
+            for name in (
+                "ContentBucket",
+                "ArchiveBucket",
+                "FilesTable",
+                "ArchivesTable",
+                "ParkedTable",
+                "RestoresTable",
+                "ThawedTopic",
+            )
+        },
         **behind("Collect"),
     }
     assert templates.outputs("neve-archive") == {
@@ -52,20 +69,47 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
         "TargetBytes": "26214400",
         "MaxAgeSeconds": "20",
     }
+    assert templates.outputs("neve-restore") == {
+        **behind("RestoreRequests"),
+        **behind("Extract"),
+        **behind("SweepRestores"),
+        "PlanRestoreFunction": "PlanRestore",
+        "ExtractFunction": "Extract",
+        "SweepRestoresFunction": "SweepRestores",
+        "RestoredTopic": "RestoredTopic",
+        "NeveOperatorPolicy": "NeveOperator",
+        "DestinationBuckets": "ContentBucket",
+        "UploadsBucket": "-",
+        "SiteUrls": "-",
+        "UsdPerDay": "100",
+    }
     assert templates.outputs("neve-operations") == {"AlertsTopic": "Alerts"}
 
 
+def test_the_command_is_told_where_restores_may_go_and_what_urls_mean(synthesized: Callable[..., Templates]) -> None:
+    outputs = synthesized(**RESTORE_SETTINGS).outputs("neve-restore")
+    told = {name: outputs[name] for name in ("DestinationBuckets", "UploadsBucket", "SiteUrls", "UsdPerDay")}
+    assert told == {
+        "DestinationBuckets": "ContentBucket uploads press",
+        "UploadsBucket": "uploads",
+        "SiteUrls": "https://www.example.org/media/=files/,https://example.org/",
+        "UsdPerDay": "0",
+    }
+
+
 def test_a_second_deployment_in_one_account_has_a_name_of_its_own(synthesized: Callable[..., Templates]) -> None:
-    stacks = set(synthesized(name="press-2", alert_email="ops@example.org").documents)
-    assert stacks == {"press-2-storage", "press-2-archive", "press-2-operations"}
+    stacks = set(synthesized(**SECOND_DEPLOYMENT).documents)
+    assert stacks == {"press-2-storage", "press-2-archive", "press-2-restore", "press-2-operations"}
 
 
 @pytest.mark.parametrize(
-    "kind", ["AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::Lambda::Function"]
+    "kind", ["AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Lambda::Function"]
 )
 def test_cdk_names_things(templates: Templates, kind: str) -> None:
     for name, resource in templates.of_kind(kind).items():
-        assert not {"BucketName", "TableName", "QueueName", "FunctionName"} & set(resource.properties), name
+        assert not {"BucketName", "TableName", "QueueName", "TopicName", "FunctionName"} & set(resource.properties), (
+            name
+        )
 
 
 def test_synthesis_needs_no_network_no_credentials_and_no_git_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
-from tests.infra.templates import Templates, statements
+from tests.infra.templates import Resource, Templates, statements
 
 HOLDS_DATA = ("AWS::S3::Bucket", "AWS::DynamoDB::Table")
 
@@ -77,20 +79,23 @@ def test_the_tables_have_the_keys_that_the_functions_use(templates: Templates) -
 
     assert keys("FilesTable") == [("shard", "N"), ("sort", "B")]
     assert keys("ArchivesTable") == [("pk", "S"), ("sk", "S")]
+    assert keys("RestoresTable") == [("pk", "S"), ("sk", "S")]
     assert keys("ParkedTable") == [("id", "S")]
 
-    [unfinished] = tables["ArchivesTable"].properties["GlobalSecondaryIndexes"]
-    assert unfinished["IndexName"] == "unfinished"
-    assert [key["AttributeName"] for key in unfinished["KeySchema"]] == ["unfinished", "due_at"]
-    assert unfinished["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    for name in ("ArchivesTable", "RestoresTable"):
+        [unfinished] = tables[name].properties["GlobalSecondaryIndexes"]
+        assert unfinished["IndexName"] == "unfinished"
+        assert [key["AttributeName"] for key in unfinished["KeySchema"]] == ["unfinished", "due_at"]
+        assert unfinished["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 
 
-def test_only_archives_lets_items_expire(templates: Templates) -> None:
+def test_only_archives_and_restores_let_items_expire(templates: Templates) -> None:
     tables = templates.of_kind("AWS::DynamoDB::Table")
     expiring = {name: table.properties.get("TimeToLiveSpecification") for name, table in tables.items()}
     assert expiring == {
         "FilesTable": None,
         "ArchivesTable": {"AttributeName": "expires_at", "Enabled": True},
+        "RestoresTable": {"AttributeName": "expires_at", "Enabled": True},
         "ParkedTable": None,
     }
 
@@ -101,19 +106,47 @@ def test_created_objects_of_the_content_bucket_reach_the_collect_queue(templates
         "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": "CollectQueue"}]
     }
 
-    [policy] = [
-        (logical_id, templates.rendered(resource))
-        for resource in templates.of_kind("AWS::SQS::QueuePolicy").values()
-        for logical_id, body in templates.documents[resource.stack]["Resources"].items()
-        if body is resource.body and templates.rendered(resource)["Queues"] == ["CollectQueue"]
-    ]
-    logical_id, properties = policy
     # S3 tries the queue when the bucket is made: its permission has to be there first.
-    assert logical_id in content.body["DependsOn"]
-    [sending] = [s for s in statements(properties["PolicyDocument"]) if s["Effect"] == "Allow"]
+    [sending] = [
+        statement
+        for statement in statements_before(templates, content, "AWS::SQS::QueuePolicy")
+        if statement["Effect"] == "Allow"
+    ]
     assert sending["Principal"] == {"Service": "s3.amazonaws.com"}
     assert (sending["Action"], sending["Resource"]) == (["sqs:SendMessage"], ["CollectQueue"])
     assert sending["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
+
+
+def test_s3_tells_the_topic_of_thaws_that_an_archive_can_be_read(templates: Templates) -> None:
+    archive = templates.of_kind("AWS::S3::Bucket")["ArchiveBucket"]
+    assert templates.rendered(archive)["NotificationConfiguration"] == {
+        "TopicConfigurations": [
+            {
+                "Event": "s3:ObjectRestore:Completed",
+                "Topic": "ThawedTopic",
+                "Filter": {"S3Key": {"Rules": [{"Name": "prefix", "Value": "archives/"}]}},
+            }
+        ]
+    }
+    [publishing] = [
+        statement
+        for statement in statements_before(templates, archive, "AWS::SNS::TopicPolicy")
+        if statement["Effect"] == "Allow"
+    ]
+    assert publishing["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert (publishing["Action"], publishing["Resource"]) == (["sns:Publish"], ["ThawedTopic"])
+    assert publishing["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+
+
+def statements_before(templates: Templates, resource: Resource, kind: str) -> list[dict[str, Any]]:
+    """The statements of all policies of this kind that have to stand before `resource` is made."""
+    resources = templates.documents[resource.stack]["Resources"]
+    return [
+        statement
+        for policy in templates.of_kind(kind).values()
+        if any(resources.get(name) is policy.body for name in resource.body["DependsOn"])
+        for statement in statements(templates.rendered(policy)["PolicyDocument"])
+    ]
 
 
 def test_nobody_overwrites_an_archive(templates: Templates) -> None:
