@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, environment, read
+from neve.config import AnyConfig, CollectConfig, environment, read
 from neve.errors import SettingInvalid
 
-KINDS: list[Any] = [CollectConfig, WriteArchiveConfig, CopyLargeConfig, SweepConfig]
+KINDS: tuple[Any, ...] = get_args(AnyConfig)
 
 
 def made(kind: Any) -> Any:
