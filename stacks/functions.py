@@ -103,11 +103,11 @@ def allow(made: lambda_.Function, actions: Sequence[str], *resources: str) -> No
 
 
 def allow_objects(
-    made: lambda_.Function, actions: Sequence[str], bucket: s3.IBucket, folders: Sequence[str], *, reason: str
+    made: lambda_.Function, actions: Sequence[str], bucket: s3.Bucket, folders: Sequence[str], *, reason: str
 ) -> None:
     """Let `made` do `actions` on the objects of `bucket` that match one of `folders`, such as `archives/*`.
 
-    `reason` says why no narrower pattern does. The bucket stands in another stack than the function, or in none.
+    `reason` says why no narrower pattern does. The bucket stands in another stack than the function.
     """
     allow(made, actions, *(bucket.arn_for_objects(folder) for folder in folders))
     assert made.role is not None
@@ -115,7 +115,10 @@ def allow_objects(
 
 
 def acknowledge_objects(granted: IConstruct, bucket: s3.IBucket, folders: Sequence[str], *, reason: str) -> None:
-    """Tell cdk-nag why `granted`, a role or policy, has a wildcard for the objects in `folders` of `bucket`."""
+    """Tell cdk-nag why `granted`, a role or policy, has a wildcard for the objects in `folders` of `bucket`.
+
+    The bucket stands in another stack, or is only named.
+    """
     for folder in folders:
         cdk.Validations.of(granted).acknowledge(
             cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{_name_for_nag(bucket)}/{folder}]", reason=reason)

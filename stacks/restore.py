@@ -15,6 +15,7 @@ from stacks.functions import (
     ARCHIVES_ARE_NUMBERED,
     CHANGE_ROWS,
     READ_ROWS,
+    acknowledge_objects,
     allow,
     allow_objects,
     allow_sending,
@@ -240,21 +241,28 @@ class RestoreStack(cdk.Stack):
 
     def _allow_placing(self, made: lambda_.Function) -> None:
         """Write where the settings allow, and nowhere else: what stands there is looked at first."""
+        # One statement for all buckets: a role's policies may have 10,240 characters.
+        allow(
+            made,
+            [
+                "s3:PutObject",
+                "s3:PutObjectTagging",
+                "s3:GetObject",
+                "s3:AbortMultipartUpload",
+                "s3:ListMultipartUploadParts",
+            ],
+            *(bucket.arn_for_objects("*") for bucket in self._destinations),
+        )
+        allow(
+            made,
+            ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
+            *(bucket.bucket_arn for bucket in self._destinations),
+        )
+        assert made.role is not None
         for bucket in self._destinations:
-            allow_objects(
-                made,
-                [
-                    "s3:PutObject",
-                    "s3:PutObjectTagging",
-                    "s3:GetObject",
-                    "s3:AbortMultipartUpload",
-                    "s3:ListMultipartUploadParts",
-                ],
-                bucket,
-                ["*"],
-                reason="A file may be restored to any key of the buckets that the settings name.",
+            acknowledge_objects(
+                made.role, bucket, ["*"], reason="A file may come back under any key of the buckets that are allowed."
             )
-            allow(made, ["s3:ListBucket", "s3:ListBucketMultipartUploads"], bucket.bucket_arn)
         # The settings may name any bucket, by mistake even this one.
         made.add_to_role_policy(
             iam.PolicyStatement(

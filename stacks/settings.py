@@ -136,7 +136,8 @@ _BUCKET = (
     r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 )
 
-# A function's environment holds 4 KB; the names of its buckets may take a third of that.
+# A function's environment holds 4 KB, of which so many names take a third; the policies of its role hold 10,240
+# characters.
 _MOST_BUCKETS = 20
 
 # CloudFormation hands out every character of an output that is not ASCII as a question mark.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -121,13 +122,16 @@ GRANTS: dict[str, dict[str, set[str]]] = {
     },
 }
 
+# As many buckets as there may be, with the longest names.
+OTHER_BUCKETS = [f"{'a-very-long-name-of-a-bucket-' * 2}{number:05}" for number in range(19)]
 RESTORE_SETTINGS = {
     "uploads_bucket": "uploads",
-    "restore_buckets": "press,uploads",
+    "restore_buckets": ",".join([*OTHER_BUCKETS, "uploads"]),
     "site_urls": "https://www.example.org/media/=files/,https://example.org/",
     "restore_requests_per_s": "7",
     "restore_usd_per_day": "0",
 }
+DESTINATIONS = " ".join(["ContentBucket", "uploads", *OTHER_BUCKETS])
 
 
 def functions(templates: Templates) -> dict[str, dict[str, Any]]:
@@ -163,10 +167,8 @@ def test_extract_may_write_where_the_settings_allow_and_never_to_the_archive_buc
     others = {name: granted(templates, name) for name in GRANTS if name != "Extract"}
     assert others == {name: grants for name, grants in GRANTS.items() if name != "Extract"}
     assert granted(templates, "Extract") == GRANTS["Extract"] | {
-        "arn:aws:s3:::uploads": FIND_PLACE,
-        "arn:aws:s3:::uploads/*": PLACE_OBJECTS,
-        "arn:aws:s3:::press": FIND_PLACE,
-        "arn:aws:s3:::press/*": PLACE_OBJECTS,
+        **{f"arn:aws:s3:::{name}": FIND_PLACE for name in ("uploads", *OTHER_BUCKETS)},
+        **{f"arn:aws:s3:::{name}/*": PLACE_OBJECTS for name in ("uploads", *OTHER_BUCKETS)},
     }
     # The settings may name it by mistake.
     assert granted(templates, "Extract", "Deny") == {
@@ -304,8 +306,21 @@ def test_planning_knows_the_destinations_the_cap_and_its_share_of_the_pace(
     assert planning.properties["ScalingConfig"]["MaximumConcurrency"] == 2
     variables = functions(templates)["PlanRestore"]["Environment"]["Variables"]
     assert read(PlanRestoreConfig, variables) == plan_restore_config(
-        destination_buckets="ContentBucket uploads press", requests_per_s=3, usd_per_day=0
+        destination_buckets=DESTINATIONS, requests_per_s=3, usd_per_day=0
     )
+
+
+def test_as_many_destinations_as_may_be_fit_into_the_quotas_of_iam_and_lambda(
+    synthesized: Callable[..., Templates],
+) -> None:
+    templates = synthesized(**RESTORE_SETTINGS)
+    # Names in a template stand for names, ARNs and URLs of this length at most.
+    longest = 150
+    variables = functions(templates)["PlanRestore"]["Environment"]["Variables"]
+    assert sum(len(name) + len(value) + longest for name, value in variables.items()) <= 4_096
+    found = role_statements(templates, functions(templates)["Extract"]["Role"])
+    references = sum(not resource.startswith("arn:") for each in found for resource in each["Resource"])
+    assert len(json.dumps(found).replace(" ", "")) + longest * references <= 10_240
 
 
 def test_metrics_and_log_lines_carry_the_functions_name(templates: Templates) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from app import PROJECT, build, synthesize
 from tests.infra.templates import BAIT, Templates
-from tests.infra.test_functions import RESTORE_SETTINGS
+from tests.infra.test_functions import DESTINATIONS, RESTORE_SETTINGS
 from tests.infra.test_operations import SECOND_DEPLOYMENT
 
 # Put before everything else on the path of the child process: who asks for a connection is refused.
@@ -90,7 +90,7 @@ def test_the_command_is_told_where_restores_may_go_and_what_urls_mean(synthesize
     outputs = synthesized(**RESTORE_SETTINGS).outputs("neve-restore")
     told = {name: outputs[name] for name in ("DestinationBuckets", "UploadsBucket", "SiteUrls", "UsdPerDay")}
     assert told == {
-        "DestinationBuckets": "ContentBucket uploads press",
+        "DestinationBuckets": DESTINATIONS,
         "UploadsBucket": "uploads",
         "SiteUrls": "https://www.example.org/media/=files/,https://example.org/",
         "UsdPerDay": "0",
