@@ -1,4 +1,4 @@
-"""moto with what the archive thread needs, and bridges for what moto does not do.
+"""moto with what the functions need, and bridges for what moto does not do.
 
 The bridges stand in for answers that AWS gives: they belong here, never into what is deployed.
 """
@@ -19,32 +19,51 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from urllib.parse import quote_plus
 
-from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.sqs.models import sqs_backends
 
 import collect
 import copy_large
+import extract
+import plan_restore
 import sweep
+import sweep_restores
 import write_archive
 from neve.aws import clients, invocation
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.content import S3Content
+from neve.aws.destinations import S3Destination
 from neve.aws.files_table import DynamoFiles, to_row
+from neve.aws.glacier import S3ArchiveReader, S3Glacier
 from neve.aws.ledger import LEDGER
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
-from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig, environment
+from neve.aws.restores_table import DynamoRestores, DynamoThaws
+from neve.aws.topic import SnsTopic
+from neve.config import (
+    CollectConfig,
+    CopyLargeConfig,
+    ExtractConfig,
+    PlanRestoreConfig,
+    SweepConfig,
+    SweepRestoresConfig,
+    WriteArchiveConfig,
+    environment,
+)
 from neve.domain.index import FileRow
 from neve.domain.version import ObjectVersion, padded_sequencer
+from tests.moto_glacier import MotoGlacier, glacier_as_on_aws
+from tests.moto_transactions import one_write_at_a_time
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_s3 import S3Client
+    from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
-CONTENT, ARCHIVE = "content-bucket", "archive-bucket"
-FILES, ARCHIVES, PARKED = "files", "archives", "parked"
+CONTENT, ARCHIVE, ELSEWHERE = "content-bucket", "archive-bucket", "another-bucket"
+FILES, ARCHIVES, RESTORES, PARKED = "files", "archives", "restores", "parked"
 REGION = "us-east-1"
 
 CREDENTIALS = {
@@ -78,35 +97,14 @@ def _bridge_inserts(client: DynamoDBClient) -> None:
     setattr(client, "batch_execute_statement", insert)  # noqa: B010  # mypy knows the method as final
 
 
-def _bridge_copies(client: S3Client) -> None:
-    """If-None-Match on CopyObject, which moto ignores, and NoSuchUpload, on which it breaks."""
-    copy = client.copy_object
-
-    def copy_unless_there(**request: Any) -> Any:
-        listed = client.list_objects_v2(Bucket=request["Bucket"], Prefix=request["Key"])
-        if request.get("IfNoneMatch") == "*" and any(x["Key"] == request["Key"] for x in listed.get("Contents", [])):
-            refused: Any = {"Error": {"Code": "PreconditionFailed"}, "ResponseMetadata": {"HTTPStatusCode": 412}}
-            raise ClientError(refused, "CopyObject")
-        return copy(**request)
-
-    setattr(client, "copy_object", copy_unless_there)  # noqa: B010  # mypy knows the method as final
-    copy_part = client.upload_part_copy
-
-    def copy_part_if_open(**request: Any) -> Any:
-        try:
-            return copy_part(**request)
-        except KeyError:
-            refused: Any = {"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
-            raise ClientError(refused, "UploadPartCopy") from None
-
-    setattr(client, "upload_part_copy", copy_part_if_open)  # noqa: B010  # mypy knows the method as final
-
-
 @dataclass
 class MotoCloud:
     """Buckets, tables and queues in moto, and the functions' handlers called in this process."""
 
     urls: dict[str, str]
+    topic_arn: str
+    glacier: MotoGlacier
+    storage_class: str
     limits: dict[str, int] = field(default_factory=dict)
     sequence: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     calls: int = 0
@@ -132,10 +130,20 @@ class MotoCloud:
         for version in versions:
             clients.sqs().send_message(QueueUrl=self.urls["collect"], MessageBody=s3_event(version))
 
+    # What S3 does with thaws
+
+    def complete_thaws(self) -> list[str]:
+        """End the thaws that run, and have their events come to Extract's queue; the events."""
+        events = self.glacier.complete()
+        for event in events:
+            self.queue("extract").send(event)
+        return events
+
     # The functions
 
     def deliver(self, queue: str, *, batch: int = 10) -> int:
         """Hand what waits in a queue to its function, and delete what it did not report as failed; how many came."""
+        self._end_delays(queue)
         answer = clients.sqs().receive_message(
             QueueUrl=self.urls[queue],
             MaxNumberOfMessages=batch,
@@ -167,9 +175,17 @@ class MotoCloud:
     def run(self) -> None:
         """Deliver until every queue is empty. Raises Killed where the test has asked for it."""
         for _ in range(100):
-            if not sum(self.deliver(queue) for queue in ("collect", "bundles", "large")):
+            if not sum(self.deliver(queue) for queue in ("collect", "bundles", "large", "requests", "extract")):
                 return
         raise AssertionError("the queues do not run dry")
+
+    def _end_delays(self, queue: str) -> None:
+        """Have messages delivered at once that were sent to come later."""
+        for region in sqs_backends["123456789012"].values():
+            for held in region.queues.values():
+                if held.name == queue:
+                    for message in held._messages:
+                        message.delayed_until = 0
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -187,7 +203,7 @@ class MotoCloud:
             if mine.call == self.kill_at and self.kill_after:
                 raise Killed
 
-        watched = [client.meta.events for client in (clients.s3(), clients.dynamodb(), clients.sqs())]
+        watched = [client.meta.events for client in (clients.s3(), clients.dynamodb(), clients.sqs(), clients.sns())]
         for events in watched:
             events.register_first("before-call", before, unique_id="before")
             events.register_last("after-call", after, unique_id="after")
@@ -222,7 +238,32 @@ class MotoCloud:
 
     @property
     def store(self) -> S3ArchiveStore:
-        return S3ArchiveStore(clients.s3(), ARCHIVE, CONTENT, "GLACIER")
+        return S3ArchiveStore(clients.s3(), ARCHIVE, CONTENT, self.storage_class)
+
+    @property
+    def thaws(self) -> DynamoThaws:
+        return DynamoThaws(clients.dynamodb(), RESTORES)
+
+    @property
+    def restores(self) -> DynamoRestores:
+        return DynamoRestores(clients.dynamodb(), RESTORES)
+
+    @property
+    def s3_glacier(self) -> S3Glacier:
+        return S3Glacier(clients.s3(), ARCHIVE)
+
+    @property
+    def reader(self) -> S3ArchiveReader:
+        return S3ArchiveReader(clients.s3(), ARCHIVE)
+
+    @property
+    def destination(self) -> S3Destination:
+        return S3Destination(clients.s3(), clients.s3(clients.PATIENT), ARCHIVE, invocation.now)
+
+    @property
+    def topic(self) -> SnsTopic:
+        """The topic `restored`; the queue of that name is told what it is told."""
+        return SnsTopic(clients.sns(), self.topic_arn)
 
     def all_files(self) -> list[FileRow]:
         """Every row of the index, in no order."""
@@ -247,6 +288,9 @@ HANDLERS: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
     "bundles": write_archive.handler,
     "large": copy_large.handler,
     "sweep": sweep.handler,
+    "requests": plan_restore.handler,
+    "extract": extract.handler,
+    "sweep_restores": sweep_restores.handler,
 }
 CONTEXT = SimpleNamespace(
     get_remaining_time_in_millis=lambda: 60_000,
@@ -278,10 +322,14 @@ def s3_event(version: ObjectVersion, *, bucket: str = CONTENT, name: str = "Obje
 
 
 @cache
-def _clients() -> tuple[S3Client, DynamoDBClient, SQSClient]:
-    """The clients that all clouds of this process share: making three takes longer than many a test."""
-    made = (clients.s3.__wrapped__(), clients.dynamodb.__wrapped__(), clients.sqs.__wrapped__())
-    _bridge_copies(made[0])
+def _clients() -> tuple[S3Client, DynamoDBClient, SQSClient, SNSClient]:
+    """The clients that all clouds of this process share: making four takes longer than many a test."""
+    made = (
+        clients.s3.__wrapped__(),
+        clients.dynamodb.__wrapped__(),
+        clients.sqs.__wrapped__(),
+        clients.sns.__wrapped__(),
+    )
     _bridge_inserts(made[1])
     return made
 
@@ -292,6 +340,8 @@ def _forget() -> None:
     made: list[Any] = [invocation.logger, invocation.metrics]
     made += [collect.config, collect.collector, write_archive.config, write_archive.writer]
     made += [copy_large.config, copy_large.copier, sweep.config, sweep.sweeper]
+    made += [plan_restore.config, plan_restore.planner, extract.config, extract.extractor]
+    made += [sweep_restores.config, sweep_restores.sweeper]
     for function in made:
         function.cache_clear()
 
@@ -309,51 +359,87 @@ def _make_table(name: str, partition: tuple[str, str], sort: tuple[str, str] | N
     )
 
 
+def _make_table_with_index(name: str) -> None:
+    """A table with the sparse index of what is unfinished."""
+    columns = {"unfinished": ("S", "HASH"), "due_at": ("N", "RANGE")}
+    _make_table(
+        name,
+        ("pk", "S"),
+        ("sk", "S"),
+        attributes=[{"AttributeName": column, "AttributeType": kind} for column, (kind, _) in columns.items()],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "unfinished",
+                "KeySchema": [{"AttributeName": column, "KeyType": role} for column, (_, role) in columns.items()],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+    )
+
+
+def _make_topic(name: str, queue_url: str) -> str:
+    """A topic, and the queue that hears it; the topic's ARN."""
+    queue = clients.sqs().get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    arn = clients.sns().create_topic(Name=name)["TopicArn"]
+    clients.sns().subscribe(
+        TopicArn=arn,
+        Protocol="sqs",
+        Endpoint=queue["Attributes"]["QueueArn"],
+        Attributes={"RawMessageDelivery": "true"},
+    )
+    return arn
+
+
 @contextmanager
 def _shared_clients() -> Iterator[None]:
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
         os.environ.pop(name, None)
-    s3, dynamodb, sqs = _clients()
+    s3, dynamodb, sqs, sns = _clients()
     with (
         patch.object(clients, "s3", lambda *_: s3),
         patch.object(clients, "dynamodb", lambda: dynamodb),
         patch.object(clients, "sqs", lambda: sqs),
+        patch.object(clients, "sns", lambda: sns),
     ):
         yield
 
 
 @contextmanager
-def moto_cloud(*, target_bytes: int = 10_000, max_members: int = 100) -> Iterator[MotoCloud]:
-    """A fresh cloud; timers are due at once, and nothing is delivered until the test says so."""
-    with patch.dict(os.environ, CREDENTIALS), mock_aws(), _shared_clients():
+def moto_cloud(
+    *,
+    target_bytes: int = 10_000,
+    max_members: int = 100,
+    storage_class: str = "GLACIER",
+    usd_per_day: int = 0,
+) -> Iterator[MotoCloud]:
+    """A fresh cloud; delays are over at once, and nothing is delivered, nor thawed, until the test says so."""
+    with (
+        patch.dict(os.environ, CREDENTIALS),
+        mock_aws(),
+        _shared_clients(),
+        one_write_at_a_time(),
+        glacier_as_on_aws() as glacier,
+    ):
         _forget()
-        for bucket in (CONTENT, ARCHIVE):
+        for bucket in (CONTENT, ARCHIVE, ELSEWHERE):
             clients.s3().create_bucket(Bucket=bucket)
             clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         _make_table(FILES, ("shard", "N"), ("sort", "B"))
         _make_table(PARKED, ("id", "S"), None)
-        unfinished = {
-            "IndexName": "unfinished",
-            "KeySchema": [
-                {"AttributeName": "unfinished", "KeyType": "HASH"},
-                {"AttributeName": "due_at", "KeyType": "RANGE"},
-            ],
-            "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }
-        _make_table(
-            ARCHIVES,
-            ("pk", "S"),
-            ("sk", "S"),
-            attributes=[
-                {"AttributeName": "unfinished", "AttributeType": "S"},
-                {"AttributeName": "due_at", "AttributeType": "N"},
-            ],
-            GlobalSecondaryIndexes=[unfinished],
-        )
-        urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in HANDLERS}
+        for table in (ARCHIVES, RESTORES):
+            _make_table_with_index(table)
+        urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, "restored")}
+        topic_arn = _make_topic("restored", urls["restored"])
         tables = {"archives_table": ARCHIVES, "parked_table": PARKED}
         queues = {"bundles_queue_url": urls["bundles"], "large_queue_url": urls["large"]}
         buckets = {"content_bucket": CONTENT, "archive_bucket": ARCHIVE, "files_table": FILES}
+        restores = {
+            "archive_bucket": ARCHIVE,
+            "restores_table": RESTORES,
+            "requests_queue_url": urls["requests"],
+            "extract_queue_url": urls["extract"],
+            "restored_topic": topic_arn,
+        }
         for config in (
             CollectConfig(
                 **tables,
@@ -369,7 +455,7 @@ def moto_cloud(*, target_bytes: int = 10_000, max_members: int = 100) -> Iterato
                 **buckets,
                 bundles_queue_url=urls["bundles"],
                 collect_queue_url=urls["collect"],
-                storage_class="GLACIER",
+                storage_class=storage_class,
                 fetch_threads=4,
             ),
             CopyLargeConfig(
@@ -377,10 +463,20 @@ def moto_cloud(*, target_bytes: int = 10_000, max_members: int = 100) -> Iterato
                 **buckets,
                 collect_queue_url=urls["collect"],
                 large_queue_url=urls["large"],
-                storage_class="GLACIER",
+                storage_class=storage_class,
             ),
-            SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),
+            PlanRestoreConfig(
+                **tables,
+                **restores,
+                files_table=FILES,
+                destination_buckets=f"{CONTENT} {ELSEWHERE}",
+                requests_per_s=10_000,
+                usd_per_day=usd_per_day,
+            ),
+            ExtractConfig(**tables, **restores, content_bucket=CONTENT, files_table=FILES, threads=4),
+            SweepRestoresConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep_restores"], **restores),
+            SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),  # last: they share a name
         ):
             os.environ |= environment(config)
-        yield MotoCloud(urls=urls)
+        yield MotoCloud(urls=urls, topic_arn=topic_arn, glacier=glacier, storage_class=storage_class)
         _forget()

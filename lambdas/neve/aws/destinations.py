@@ -23,7 +23,7 @@ from neve.aws.glacier import ASLEEP, copy_status, opening, where
 from neve.domain.index import ArchiveRow
 from neve.domain.large import CRC64NVME, SHA256, SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
 from neve.domain.manifest import Source
-from neve.domain.restore import Item
+from neve.domain.restore import Item, bucket_of, key_of
 from neve.domain.thaw import needs_thaw
 from neve.domain.version import NULL_VERSION
 from neve.errors import Asleep, SourceDamaged, Transient
@@ -361,8 +361,7 @@ def _refusal(place: _Place, error: ClientError) -> _Refused:
 
 
 def _place(item: Item) -> _Place:
-    bucket, _, key = item.destination.removeprefix("s3://").partition("/")
-    return _Place(bucket=bucket, key=key)
+    return _Place(bucket=bucket_of(item.destination), key=key_of(item.destination))
 
 
 def _checksums(source: Source) -> dict[str, str]:
