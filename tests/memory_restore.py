@@ -46,7 +46,10 @@ class MemoryThaws:
         return True
 
     def due(self, now: datetime) -> Iterator[Thaw]:
-        return iter([thaw for thaw in self.rows.values() if thaw.due_at and thaw.due_at < now])
+        for archive in list(self.rows):
+            thaw = self.rows.get(archive)
+            if thaw and thaw.due_at and thaw.due_at < now:
+                yield thaw
 
     def spent_micro_usd(self, now: datetime) -> int:
         return self.spent[now.astimezone(UTC).date()]
@@ -168,7 +171,9 @@ class MemoryRestores:
             self.due_at.pop(job_id, None)
 
     def due(self, now: datetime) -> Iterator[Job]:
-        return iter([self.rows[job_id] for job_id, due_at in self.due_at.items() if due_at < now])
+        for job_id in list(self.due_at):
+            if job_id in self.due_at and self.due_at[job_id] < now:
+                yield self.rows[job_id]
 
     def postpone(self, job_id: str, due_at: datetime) -> None:
         if job_id in self.due_at:

@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from neve.aws import clients
-from neve.aws.restores_table import TRIES, DynamoRestores, DynamoThaws
-from neve.domain.index import FileRow
+from neve.aws.restores_table import TRIES
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.restore import (
     CHUNK_BYTES,
     CHUNK_ITEMS,
@@ -39,11 +39,9 @@ from neve.ports import Archives, Files, Restores, Thaws
 from tests.bad_keys import BAD_KEYS
 from tests.memory import MemoryArchives, MemoryFiles
 from tests.memory_restore import MemoryRestores, MemoryThaws
-from tests.moto_cloud import moto_cloud
-from tests.moto_transactions import one_write_at_a_time
+from tests.moto_cloud import RESTORES, moto_cloud
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, 123457, tzinfo=UTC)
-RESTORES = "restores"
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 BULK = Need(tier=Tier.BULK, days=3)
@@ -59,42 +57,10 @@ class Ports:
     archives: Archives
 
 
-def make_table() -> None:
-    clients.dynamodb().create_table(
-        TableName=RESTORES,
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-            {"AttributeName": "unfinished", "AttributeType": "S"},
-            {"AttributeName": "due_at", "AttributeType": "N"},
-        ],
-        GlobalSecondaryIndexes=[
-            {
-                "IndexName": "unfinished",
-                "KeySchema": [
-                    {"AttributeName": "unfinished", "KeyType": "HASH"},
-                    {"AttributeName": "due_at", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
-
-
 @pytest.fixture
 def aws() -> Iterator[Ports]:
-    with moto_cloud() as cloud, one_write_at_a_time():
-        client = clients.dynamodb()
-        if RESTORES not in client.list_tables()["TableNames"]:
-            make_table()
-        yield Ports(
-            thaws=DynamoThaws(client, RESTORES),
-            restores=DynamoRestores(client, RESTORES),
-            files=cloud.files,
-            archives=cloud.archives,
-        )
+    with moto_cloud() as cloud:
+        yield Ports(thaws=cloud.thaws, restores=cloud.restores, files=cloud.files, archives=cloud.archives)
 
 
 @pytest.fixture(params=["memory", "aws"])
@@ -582,10 +548,12 @@ def test_chunks_are_given_up_only_if_none_has_come_since(restores: Restores) -> 
     restores.planned("j", 1, shares=[], results=[])
     assert not restores.give_up_chunks(seen)
     assert counted(restores).chunks == 5
-    assert restores.give_up_chunks(counted(restores))
+    seen = counted(restores)
+    assert restores.give_up_chunks(seen)
     after = counted(restores)
     assert (after.chunks, after.planned_chunks, after.missing_chunks) == (1, 1, 4)
-    assert not restores.give_up_chunks(seen)
+    assert not restores.give_up_chunks(seen), "another was first"
+    assert counted(restores) == after
 
 
 def test_what_was_given_up_and_came_is_not_missing(restores: Restores) -> None:
@@ -633,6 +601,43 @@ def test_the_sweep_looks_at_a_postponed_job_at_that_time(restores: Restores) -> 
     restores.postpone("j", NOW + timedelta(hours=1))
     assert list(restores.due(NOW + 59 * MINUTE)) == []
     assert list(restores.due(NOW + 61 * MINUTE)) == [job()]
+
+
+def test_what_another_has_dealt_with_since_is_not_due_any_more(restores: Restores, thaws: Thaws) -> None:
+    for archive in (1, 2):
+        thaws.swap(None, thaw(archive=archive))
+    late = thaws.due(NOW + timedelta(days=1))
+    other = {1: 2, 2: 1}[next(late).archive]
+    seen = thaws.get(other)
+    assert seen is not None
+    thaws.swap(seen, replace(seen, due_at=NOW + timedelta(days=2)))
+    assert list(late) == []
+    for job_id in "ab":
+        restores.open(job(job_id))
+    overdue = restores.due(NOW + timedelta(days=1))
+    restores.postpone({"a": "b", "b": "a"}[next(overdue).id], NOW + timedelta(days=2))
+    assert list(overdue) == []
+
+
+def test_what_decides_is_read_consistently(aws: Ports) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def ask(*, params: dict[str, Any], model: Any, **_: Any) -> None:
+        if model.name in ("GetItem", "Query") and "IndexName" not in params:
+            asked.append((model.name, params.get("ConsistentRead", False)))
+
+    events = clients.dynamodb().meta.events
+    events.register("before-parameter-build.dynamodb", ask)
+    try:
+        aws.thaws.get(7)
+        aws.thaws.spent_micro_usd(NOW)
+        aws.restores.job("j")
+        aws.restores.waiting(7)
+        for read in (aws.restores.jobs(), aws.restores.waiting_of("j"), aws.restores.results("j")):
+            assert list(read) == []
+    finally:
+        events.unregister("before-parameter-build.dynamodb", ask)
+    assert asked == 3 * [("GetItem", True)] + 5 * [("Query", True)]
 
 
 # The limits of DynamoDB
@@ -839,3 +844,25 @@ def test_the_versions_of_a_key_are_its_own(ports: Ports) -> None:
     ports.files.record([*reversed(versions), row("a/b"), row("A"), row("a\0b")])
     assert ports.files.versions("a") == versions
     assert ports.files.versions("b") == []
+
+
+def test_an_archive_is_found_by_its_number(ports: Ports) -> None:
+    made = ArchiveRow(
+        serial=17,
+        kind="tar",
+        bundle="b",
+        object_key="archives/0000000017.tar",
+        object_version_id="v",
+        storage_class="GLACIER",
+        size_bytes=10_000,
+        sha256="0" * 64,
+        source_bytes=5_000,
+        files=3,
+        duplicates=0,
+        state=ArchiveState.WRITTEN,
+        written_at=NOW,
+    )
+    assert ports.archives.get(17) is None
+    ports.archives.put(made)
+    assert ports.archives.get(17) == made
+    assert ports.archives.get(1) is None
