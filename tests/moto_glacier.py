@@ -150,9 +150,8 @@ def _restore(response: S3Response, glacier: MotoGlacier, body: bytes, query: Map
     if key is None:
         return _error(404, "NoSuchKey")
     tier, days = re.search(rb"<Tier>(\w+)</Tier>", body), re.search(rb"<Days>(\d+)</Days>", body)
-    assert tier, body
     assert days, body
-    status, code = glacier.restore(key, Tier(tier[1].decode().lower()), int(days[1]))
+    status, code = glacier.restore(key, Tier(tier[1].decode().lower()) if tier else Tier.STANDARD, int(days[1]))
     return _error(status, code) if code else (status, {}, "")
 
 

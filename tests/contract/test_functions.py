@@ -98,6 +98,7 @@ def test_every_bad_key_goes_through_the_whole_thread(cloud: MotoCloud) -> None:
     found = {}
     for archive in cloud.archives.all():
         clients.s3().restore_object(Bucket=ARCHIVE, Key=archive.object_key, RestoreRequest={"Days": 1})
+        cloud.glacier.complete()
         tar = clients.s3().get_object(Bucket=ARCHIVE, Key=archive.object_key)["Body"].read()
         with tarfile.open(fileobj=io.BytesIO(tar)) as reader:
             contents = parse_contents(reader.extractfile("MANIFEST.json").read())  # type: ignore[union-attr]
