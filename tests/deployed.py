@@ -72,6 +72,7 @@ class Stacks:
         return {(row.key, row.version_id): row for row in found if (row.key, row.version_id) in set(wanted)}
 
     def wait_until_archived(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], FileRow]:
+        self.wait_for("the last version in the index", lambda: bool(self.rows(wanted[-1:])))
         self.wait_for(f"{len(wanted)} versions in the index", lambda: len(self.rows(wanted)) == len(wanted))
         self.wait_for("every bundle finished", lambda: not self.bundles.unfinished())
         return self.rows(wanted)
