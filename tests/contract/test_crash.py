@@ -1,4 +1,4 @@
-"""Collect, WriteArchive and CopyLarge die before and after each of their calls to AWS, one at a time, and run again.
+"""Collect, WriteArchive and CopyLarge die between any two of their calls to AWS, and run again.
 
 Every call is tried: a first run counts them. Afterwards nothing is lost, nothing is doubled in the index, and no object
 stands that no row knows, but for a void bundle's manifest or tar.
@@ -103,9 +103,11 @@ SLICES = 4
 
 
 @pytest.mark.parametrize("part", range(SLICES))
-@pytest.mark.parametrize("kill_after", [False, True], ids=["before", "after"])
-def test_dying_at_any_call_to_aws_loses_and_doubles_nothing(kill_after: bool, part: int, calls: int) -> None:
+def test_dying_after_any_call_to_aws_loses_and_doubles_nothing(part: int, calls: int) -> None:
+    """Dying before a call is dying after the one before it: AWS cannot tell the two apart."""
     assert calls > 40
-    for number in range(1 + part, calls + 1, SLICES):
+    for number in range(part, calls + 1, SLICES):
+        after = number > 0  # 0: before the first call
         with moto_cloud(target_bytes=TARGET) as cloud:
-            assert live_through(cloud, kill_at=number, kill_after=kill_after) == 1, f"call {number} of {calls}"
+            deaths = live_through(cloud, kill_at=max(number, 1), kill_after=after)
+            assert deaths == 1, f"call {number} of {calls}"
