@@ -317,13 +317,11 @@ def test_metadata_and_tags_come_back_as_they_were(aws: Side) -> None:
     assert {name: getattr(found, name) for name in DESCRIBED} == DESCRIBED
 
 
-def test_what_no_header_can_carry_is_encoded_and_what_only_the_transfer_needed_is_left_out(aws: Side) -> None:
-    source = a_source(
-        user_metadata={"name": "J\u00f6rg\n"}, content_encoding="gzip, aws-chunked", storage_class="DEEP_ARCHIVE"
-    )
+def test_what_no_header_can_carry_is_encoded_and_no_class_of_archives_is_set(aws: Side) -> None:
+    source = a_source(user_metadata={"name": "J\u00f6rg\n"}, storage_class="DEEP_ARCHIVE")
     found = fetched(aws.destination.put(to(PLACE), source, BODY, overwrite=False), "back/a")
     assert found.user_metadata == {"name": "=?UTF-8?B?SsO2cmcK?="}
-    assert (found.content_encoding, found.storage_class) == ("gzip", "")
+    assert found.storage_class == ""
 
 
 def test_every_key_can_be_put(aws: Side) -> None:
@@ -335,17 +333,20 @@ def test_every_key_can_be_put(aws: Side) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_an_object_of_which_s3_states_nothing_comparable_is_read(aws: Side, same: bool) -> None:
-    """It was uploaded in parts: the ETag is no MD5, and only its CRC64NVME is stated."""
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_what_somebody_else_put_there_is_compared_by_its_etag_or_its_bytes(
+    aws: Side, in_parts: bool, same: bool
+) -> None:
+    """S3 states no SHA-256 of it; uploaded in parts, its ETag is no MD5 either."""
     standing = BODY if same else BODY[::-1]
-    where = {"Bucket": ELSEWHERE, "Key": "back/a"}
-    upload = clients.s3().create_multipart_upload(**where, ChecksumAlgorithm="CRC64NVME")["UploadId"]  # type: ignore[arg-type]
-    part = clients.s3().upload_part(**where, UploadId=upload, PartNumber=1, Body=standing)  # type: ignore[arg-type]
-    clients.s3().complete_multipart_upload(
-        **where,  # type: ignore[arg-type]
-        UploadId=upload,
-        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
-    )
+    where: Any = {"Bucket": ELSEWHERE, "Key": "back/a"}
+    if in_parts:
+        upload = clients.s3().create_multipart_upload(**where, ChecksumAlgorithm="CRC64NVME")["UploadId"]
+        part = clients.s3().upload_part(**where, UploadId=upload, PartNumber=1, Body=standing)
+        etags: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        clients.s3().complete_multipart_upload(**where, UploadId=upload, MultipartUpload=etags)
+    else:
+        clients.s3().put_object(**where, Body=standing)
     placed = aws.destination.put(to(PLACE), a_source(), BODY, overwrite=False)
     assert (placed.identical, bool(placed.conflict)) == (same, not same)
 
@@ -471,16 +472,16 @@ def test_parts_of_another_version_are_given_up_and_damaged_ones_refused(aws: Sid
 
 def test_an_upload_of_somebody_else_is_left_alone(aws: Side, in_parts: S3Destination) -> None:
     archive = aws.archive(LARGE, kind="object", storage_class="GLACIER_IR")
-    for parts in (0, 1):
-        upload = clients.s3().create_multipart_upload(Bucket=ELSEWHERE, Key="back/a", ChecksumAlgorithm="CRC64NVME")
-        for number in range(1, parts + 1):
-            clients.s3().upload_part(
-                Bucket=ELSEWHERE, Key="back/a", UploadId=upload["UploadId"], PartNumber=number, Body=b"theirs"
-            )
+    theirs: Any = {"Bucket": ELSEWHERE, "Key": "back/a"}
+    uploads: Any = [("CRC64NVME", []), ("CRC64NVME", [b"theirs"]), ("SHA256", [LARGE[: 5 * MIB]])]
+    for algorithm, parts in uploads:
+        upload_id = clients.s3().create_multipart_upload(**theirs, ChecksumAlgorithm=algorithm)["UploadId"]
+        for number, part in enumerate(parts, start=1):
+            clients.s3().upload_part(**theirs, UploadId=upload_id, PartNumber=number, Body=part)
     placed = in_parts.copy(to(PLACE, LARGE), large_source(), archive, overwrite=False, until=LATER)
     assert placed
     assert aws.current(PLACE) == LARGE
-    assert len(clients.s3().list_multipart_uploads(Bucket=ELSEWHERE)["Uploads"]) == 2
+    assert len(clients.s3().list_multipart_uploads(Bucket=ELSEWHERE)["Uploads"]) == 3
 
 
 # What S3 refuses
@@ -555,6 +556,32 @@ def test_what_passes_is_tried_again(destination: S3Destination, answers: Stubber
     answers.add_client_error("put_object", code, http_status_code=status)
     with pytest.raises(Transient):
         destination.put(to(PLACE), a_source(), BODY, overwrite=False)
+
+
+def test_a_put_says_all_in_one_request_and_leaves_out_what_only_the_transfer_needed(
+    destination: S3Destination, answers: Stubber
+) -> None:
+    asked = {
+        "Bucket": ELSEWHERE,
+        "Key": "back/a",
+        "Body": BODY,
+        "ChecksumSHA256": base64.b64encode(hashlib.sha256(BODY).digest()).decode(),
+        "ContentEncoding": "gzip",
+        "Metadata": {},
+        "IfNoneMatch": "*",
+    }
+    answers.add_response("put_object", {"ETag": '"e"'}, asked)
+    source = a_source(content_encoding="gzip, aws-chunked")
+    assert destination.put(to(PLACE), source, BODY, overwrite=False) == Placed(version_id="null")
+
+
+def test_what_was_to_be_replaced_and_is_gone_is_put_as_new(destination: S3Destination, answers: Stubber) -> None:
+    stands = {"ContentLength": 3, "ETag": '"e"', "LastModified": NOW}
+    answers.add_response("head_object", stands)
+    answers.add_client_error("put_object", "NoSuchKey", http_status_code=404)
+    answers.add_client_error("head_object", "404", http_status_code=404)
+    answers.add_response("put_object", {"ETag": '"f"', "VersionId": "v9"})
+    assert destination.put(to(PLACE), a_source(), BODY, overwrite=True) == Placed(version_id="v9")
 
 
 def head_of_archive(answers: Stubber) -> None:

@@ -206,9 +206,9 @@ class S3Destination:
         """Whether the same bytes stand there; None if that cannot be told."""
         if standing.size_bytes != source.size_bytes:
             return False
+        if SHA256 not in standing.checksums and source.md5 and has_md5_etag(standing):
+            return source.md5 == standing.etag
         same = proven(_checksums(source), source.etag, standing.checksums, standing.etag)
-        if same is None and source.md5 and has_md5_etag(standing):
-            same = source.md5 == standing.etag
         if same is None and source.etag == standing.etag:  # of the same parts, each by its MD5
             same = True
         if same is None and source.sha256 and source.size_bytes <= COMPARE_BYTES:
