@@ -68,6 +68,7 @@ class MemoryRestores:
     rows: dict[str, Job] = field(default_factory=dict)
     due_at: dict[str, datetime] = field(default_factory=dict)
     shares: dict[tuple[str, str], Share] = field(default_factory=dict)
+    plans: dict[tuple[str, int], tuple[list[Share], list[Result]]] = field(default_factory=dict)
     counted: dict[tuple[str, int], list[Result]] = field(default_factory=dict)
     done: dict[tuple[str, str], list[Result]] = field(default_factory=dict)
 
@@ -82,6 +83,11 @@ class MemoryRestores:
 
     def jobs(self, *, newest_first: bool = True) -> Iterator[Job]:
         return iter([self.rows[job_id] for job_id in sorted(self.rows, reverse=newest_first)])
+
+    def draft(
+        self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result], now: datetime
+    ) -> tuple[list[Share], list[Result]]:
+        return self.plans.setdefault((job_id, chunk), (list(shares), list(results)))
 
     def add(self, shares: Sequence[Share]) -> None:
         for share in shares:

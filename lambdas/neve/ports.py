@@ -274,6 +274,14 @@ class Restores(Protocol):
     def jobs(self, *, newest_first: bool = True) -> Iterator[Job]:
         """All jobs by their ids, which begin with the time."""
 
+    def draft(
+        self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result], now: datetime
+    ) -> tuple[list[Share], list[Result]]:
+        """Note what a chunk was found to want, unless that was noted before; what is noted.
+
+        The index changes between two tries of a chunk. Both have to add and to count the same.
+        """
+
     def add(self, shares: Sequence[Share]) -> None:
         """Have `shares` wait for their archives. One that waits already, or has ended, stays as it is."""
 

@@ -57,11 +57,6 @@ def cloud() -> RestoreCloud:
     return RestoreCloud(ALL)
 
 
-def open_defect(why: str) -> pytest.MarkDecorator:
-    """For a test that fails until the flow is mended; then it has to lose this mark."""
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
 def details(cloud: RestoreCloud, job: str = "job-1") -> dict[str, str]:
     return {result.item.key: result.detail for result in cloud.results(job)}
 
@@ -368,7 +363,6 @@ def test_over_the_cap_files_end_with_the_figures_and_nothing_is_asked_of_s3(clou
     assert cloud.endings("job-2") == {Ending.RESTORED: 1}, "a new day has a new cap"
 
 
-@open_defect("Thawer takes a dead claim over for nothing, though its price was that of a cheaper tier")
 def test_a_dead_claim_that_is_taken_over_for_a_dearer_tier_is_paid_up_to_the_difference(cloud: RestoreCloud) -> None:
     orphan(cloud, BULK)
     cloud.now += 17 * MINUTE
@@ -377,7 +371,6 @@ def test_a_dead_claim_that_is_taken_over_for_a_dearer_tier_is_paid_up_to_the_dif
     assert cloud.thaws.spent_micro_usd(START) == price(A, Tier.EXPEDITED)
 
 
-@open_defect("Thawer asks for Standard, and pays for it, though the Bulk thaw that runs is due sooner")
 def test_without_capacity_for_expedited_a_thaw_that_is_due_before_standard_would_be_is_joined(
     cloud: RestoreCloud,
 ) -> None:
@@ -483,7 +476,6 @@ def test_a_planner_that_dies_between_its_claim_and_its_request_costs_nothing_but
     assert (cloud.thawed, cloud.thaws.spent_micro_usd(START)) == ({1: 1}, price(A))
 
 
-@open_defect("PlanRestore looks up again what a chunk wants that was half planned, and both shares count")
 def test_a_chunk_that_is_planned_again_after_a_newer_version_was_archived_has_one_result_for_each_line() -> None:
     cloud = RestoreCloud([C])
     planned = cloud.restores.planned
@@ -503,7 +495,6 @@ def test_a_chunk_that_is_planned_again_after_a_newer_version_was_archived_has_on
     assert sum(cloud.endings().values()) == 1
 
 
-@open_defect("Thawer extends at the tier of the thaw before, and takes UNAVAILABLE for a thaw that runs")
 def test_a_copy_that_expires_unseen_and_cannot_be_had_in_haste_is_thawed_at_the_tier_that_is_needed(
     cloud: RestoreCloud,
 ) -> None:
@@ -703,10 +694,7 @@ def test_an_archive_that_is_not_what_its_manifest_says_is_parked_member_by_membe
 @pytest.mark.parametrize(
     "when",
     [
-        pytest.param(
-            "before it is thawed",
-            marks=open_defect("Thawer lets ArchiveUnreadable out, so the job never ends"),
-        ),
+        "before it is thawed",
         "once it is thawed",
     ],
 )
@@ -766,7 +754,6 @@ def test_a_share_that_fails_half_way_is_done_again_and_what_is_in_place_counts_a
     assert all(len(versions) == 1 for versions in cloud.destination.objects.values())
 
 
-@open_defect("Extractor raises at the first share that fails, and comes to the others only if that one succeeds")
 def test_a_share_that_keeps_failing_holds_back_none_of_the_others(cloud: RestoreCloud) -> None:
     cloud.destination.failures[f"s3://{CONTENT}/a1"] = [Transient("503") for _ in range(100)]
     cloud.job([wanted("a1")], job="job-1")
@@ -992,7 +979,6 @@ def test_planners_of_one_archive_make_one_request_and_every_file_comes_home(
     assert explored(live, preemptions=preemptions) > 50
 
 
-@open_defect("whoever joins a claim and needs more days changes its row, and S3's answer is not recorded")
 @pytest.mark.parametrize("warm", [False, True])
 def test_what_s3_has_answered_is_recorded_whoever_joins_meanwhile(warm: bool) -> None:
     def live(steps: Steps) -> None:
@@ -1011,7 +997,6 @@ def test_what_s3_has_answered_is_recorded_whoever_joins_meanwhile(warm: bool) ->
     assert explored(live, preemptions=2) > 100
 
 
-@open_defect("the copy is as long as the last request says, and the row as long as the longest")
 def test_two_who_extend_a_copy_at_once_leave_it_for_the_longer_time() -> None:
     def live(steps: Steps) -> None:
         cloud = watched(steps, C)

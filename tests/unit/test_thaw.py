@@ -25,9 +25,13 @@ from neve.domain.thaw import (
     Tier,
     accepted,
     archive_of,
+    claim_micro_usd,
     claimed,
     decide,
+    extended,
+    extending,
     fallen_back,
+    gone,
     joined,
     needs_thaw,
     offered,
@@ -163,7 +167,7 @@ def test_a_claim_is_its_makers_to_repeat_and_anybodys_once_it_is_dead() -> None:
     standing = claim()
     assert standing.claimed_until == NOW + CLAIM
     assert decided(replace(standing, claimed_by="me")) is Step.REQUEST
-    assert decided(standing, now=NOW + CLAIM) is Step.JOIN
+    assert decided(standing, now=NOW + CLAIM - timedelta(seconds=1)) is Step.JOIN
     assert decided(standing, now=NOW + CLAIM + INSTANT) is Step.REQUEST
     upgrade = upgrading(thawing(Tier.BULK, ready_at=NOW + 9 * HOUR), STANDARD, owner="other", now=NOW)
     assert decided(replace(upgrade, claimed_by="me")) is Step.UPGRADE
@@ -243,8 +247,14 @@ def test_without_capacity_for_expedited_standard_is_asked_for_and_the_row_says_s
 
 def test_an_upgrade_never_puts_off_what_was_promised_before() -> None:
     running = thawing(Tier.BULK, ready_at=NOW + HOUR)
+    upgrade = replace(upgrading(running, STANDARD, owner="me", now=NOW), fell_back=True)
+    assert accepted(upgrade, "GLACIER", NOW).ready_at == NOW + HOUR
+
+
+def test_without_capacity_for_expedited_what_is_due_before_standard_would_be_goes_on_as_it_was() -> None:
+    running = thawing(Tier.BULK, ready_at=NOW + HOUR)
     fallen = fallen_back(upgrading(running, EXPEDITED, owner="me", now=NOW), "GLACIER", NOW)
-    assert accepted(fallen, "GLACIER", NOW).ready_at == NOW + HOUR
+    assert fallen == replace(running, due_at=running.ready_at, fell_back=True)
 
 
 def test_expedited_that_is_to_be_had_after_all_has_not_fallen_back() -> None:
@@ -260,12 +270,40 @@ def test_a_copy_that_somebody_else_asked_for_is_known_once_it_is_there() -> None
     assert thaw.days == thaw.wanted_days == 0
 
 
-def test_a_copy_lasts_until_the_latest_end_that_s3_has_stated() -> None:
-    thaw = warm(NOW + 2 * DAY)
-    assert warmed(thaw, 17, until=NOW + DAY, now=NOW).warm_until == NOW + 2 * DAY, "an event that comes late"
-    assert warmed(thaw, 17, until=NOW + 3 * DAY, now=NOW).warm_until == NOW + 3 * DAY
-    after = NOW + 2 * DAY
-    assert warmed(thaw, 17, until=after + DAY, now=after).warm_until == after + DAY
+def test_a_copy_that_is_extended_ends_when_s3_says_and_has_the_days_that_were_wanted() -> None:
+    thaw = warm(NOW + DAY)
+    held = extending(replace(thaw, wanted_days=4), Need(tier=Tier.BULK, days=3), owner="me", now=NOW)
+    assert (held.state, held.wanted_days, held.claimed_by) == (ThawState.WARM, 4, "me")
+    longer = extended(held, until=NOW + 4 * DAY, now=NOW)
+    assert (longer.warm_until, longer.days, longer.claimed_by) == (NOW + 4 * DAY, 4, "")
+    again = extending(longer, Need(tier=Tier.BULK, days=2), owner="me", now=NOW)
+    assert again.wanted_days == 2, "what was wanted before has been had"
+
+
+def test_while_one_extends_a_copy_another_who_needs_it_longer_waits() -> None:
+    held = extending(warm(NOW + DAY), Need(tier=Tier.BULK, days=3), owner="other", now=NOW)
+    longer = Need(tier=Tier.BULK, days=4)
+    assert decided(held, longer) is Step.WAIT
+    assert decided(held, Need(tier=Tier.BULK, days=1)) is Step.READ
+    assert decided(held, longer, now=NOW + CLAIM) is Step.EXTEND
+
+
+def test_a_copy_that_s3_knows_nothing_of_is_cold() -> None:
+    assert gone(warm(NOW + DAY), NOW).is_cold(NOW)
+    assert decided(gone(warm(NOW + DAY), NOW)) is Step.REQUEST
+
+
+def test_who_takes_a_dead_claim_over_pays_what_its_tier_costs_more() -> None:
+    price = {tier: thaw_micro_usd("GLACIER", tier, days=1, size_bytes=25_000_000) for tier in Tier}
+
+    def added(seen: Thaw | None, tier: Tier) -> int:
+        return claim_micro_usd(seen, claim(tier), "GLACIER", 25_000_000)
+
+    assert added(None, Tier.STANDARD) == price[Tier.STANDARD]
+    assert added(claim(Tier.STANDARD), Tier.STANDARD) == 0
+    assert added(claim(Tier.BULK), Tier.EXPEDITED) == price[Tier.EXPEDITED] - price[Tier.BULK]
+    assert added(claim(Tier.EXPEDITED), Tier.BULK) == 0
+    assert added(thawing(Tier.BULK, ready_at=NOW + HOUR), Tier.STANDARD) == price[Tier.STANDARD]
 
 
 def test_a_thaw_was_ready_when_its_copy_was_first_seen() -> None:

@@ -4,13 +4,14 @@ pk                  sk                          what
 archive#<serial>    thaw                        the archive's thaw; expires after the copy, once nobody waits for it
 archive#<serial>    wait#<kind>#<job>#<share>   a share that waits, its items, its lease
 jobs                <job>                       a job and its counters, for ever
+job#<job>           plan#<n>                    what a chunk was found to want, before anything came of it
 job#<job>           chunk#<n>                   a counted chunk, and the results of its items that need no archive
 job#<job>           wait#<share>                which share waits where
 job#<job>           done#<share>                the results of a share that has ended
 spend               <YYYY-MM-DD>                what that day's thaws cost, in millionths of a dollar
 
-Chunks, results and spend expire after restore.KEEP. Several rows change together by TransactWriteItems, which gives
-way to whoever else is at one of them: that is tried again here, a few times.
+Plans, chunks, results and spend expire after restore.KEEP. Several rows change together by TransactWriteItems, which
+gives way to whoever else is at one of them: that is tried again here, a few times.
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ def _chunk_key(job_id: str, chunk: int) -> Row:
     return _key(f"job#{job_id}", f"chunk#{chunk:06d}")
 
 
+def _plan_key(job_id: str, chunk: int) -> Row:
+    return _key(f"job#{job_id}", f"plan#{chunk:06d}")
+
+
 def _job_key(job_id: str) -> Row:
     return _key(_JOBS, job_id)
 
@@ -132,8 +137,8 @@ def _pack(values: Sequence[Sequence[Any]]) -> Row:
     return {"B": zlib.compress(json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode())}
 
 
-def _unpack(row: Mapping[str, Any]) -> list[list[Any]]:
-    values: list[list[Any]] = json.loads(zlib.decompress(row["packed"]["B"]))
+def _unpack(row: Mapping[str, Any], name: str = "packed") -> list[list[Any]]:
+    values: list[list[Any]] = json.loads(zlib.decompress(row[name]["B"]))
     return values
 
 
@@ -439,6 +444,27 @@ def _to_share(row: Mapping[str, Any]) -> Share:
     )
 
 
+def _share_values(share: Share) -> list[Any]:
+    items = [_item_fields(item) for item in share.items]
+    return [share.archive, share.kind, share.need.tier, share.need.days, share.overwrite, items]
+
+
+def _drafted(job_id: str, chunk: int, values: Sequence[Any]) -> Share:
+    archive, kind, tier, days, overwrite, fields = values
+    items = tuple(map(_item, fields))
+    return Share(
+        job=job_id,
+        chunk=chunk,
+        archive=archive,
+        kind=Kind(kind),
+        need=Need(tier=Tier(tier), days=days),
+        overwrite=overwrite,
+        items=items,
+        files=len(items),
+        size_bytes=sum(item.size_bytes for item in items),
+    )
+
+
 def _to_job(row: Mapping[str, Any]) -> Job:
     return Job(
         id=row["sk"]["S"],
@@ -493,6 +519,26 @@ class DynamoRestores(_Table):
     def jobs(self, *, newest_first: bool = True) -> Iterator[Job]:
         """See neve.ports.Restores."""
         return map(_to_job, self._query(_JOBS, ScanIndexForward=not newest_first))
+
+    def draft(
+        self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result], now: datetime
+    ) -> tuple[list[Share], list[Result]]:
+        """See neve.ports.Restores."""
+        key = _plan_key(job_id, chunk)
+        row = {
+            **key,
+            "packed": _pack([_share_values(share) for share in shares]),
+            "results": _pack([_result_fields(result) for result in results]),
+            "expires_at": _expiry(now + KEEP),
+        }
+        unless_there = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if self._write(self.client.put_item, Item=row, **unless_there) is not None:
+            return list(shares), list(results)
+        standing = self._get(key)
+        if standing is None:
+            raise Transient(f"the plan of chunk {chunk} of job {job_id} stands and cannot be read")
+        drafted = [_drafted(job_id, chunk, values) for values in _unpack(standing)]
+        return drafted, [_result(fields) for fields in _unpack(standing, "results")]
 
     def add(self, shares: Sequence[Share]) -> None:
         """See neve.ports.Restores."""

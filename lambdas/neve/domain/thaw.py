@@ -107,9 +107,11 @@ class Thaw:
     fell_back: bool = False
     revision: int = 0
 
-    def is_warm(self, now: datetime) -> bool:
-        """Whether the copy is there, and for long enough to be read."""
-        return self.state is ThawState.WARM and self.warm_until is not None and self.warm_until > now + BARELY
+    def is_warm(self, now: datetime, *, for_days: int = 0) -> bool:
+        """Whether the copy is there, long enough to be read, and for so many days."""
+        if self.state is not ThawState.WARM or self.warm_until is None or self.warm_until <= now + BARELY:
+            return False
+        return self.warm_until >= now + timedelta(days=for_days)
 
     def is_cold(self, now: datetime) -> bool:
         """Whether there was a copy, and it is as good as gone."""
@@ -133,14 +135,13 @@ def promise(storage_class: str, tier: Tier) -> timedelta:
 
 def decide(thaw: Thaw | None, storage_class: str, need: Need, *, owner: str, now: datetime) -> Step:
     """What a planner that needs an archive does, given its thaw as it stands."""
-    if not needs_thaw(storage_class):
+    if not needs_thaw(storage_class) or (thaw is not None and thaw.is_warm(now, for_days=need.days)):
         return Step.READ
     if thaw is None or thaw.is_cold(now):
         return Step.REQUEST
     if thaw.state is ThawState.WARM:
-        assert thaw.warm_until is not None, "a warm copy that is not cold has an end"
-        return Step.READ if thaw.warm_until >= now + timedelta(days=need.days) else Step.EXTEND
-    if thaw.state is ThawState.CLAIMED and (thaw.claimed_by == owner or _dead(thaw, now)):
+        return Step.EXTEND if _may_claim(thaw, owner, now) else Step.WAIT
+    if thaw.state is ThawState.CLAIMED and _may_claim(thaw, owner, now):
         return Step.UPGRADE if thaw.upgraded_from else Step.REQUEST
     soon = max(thaw.ready_at, now) <= now + promise(storage_class, need.tier)
     if soon or not _faster(storage_class, need.tier, thaw.tier):
@@ -182,6 +183,14 @@ def upgrading(thaw: Thaw, need: Need, *, owner: str, now: datetime) -> Thaw:
     )
 
 
+def extending(thaw: Thaw, need: Need, *, owner: str, now: datetime) -> Thaw:
+    """The row by which `owner` claims to have a warm copy stay longer: two at once could leave it the shorter time."""
+    unmet = thaw.wanted_days if thaw.wanted_days > thaw.days else 0
+    return replace(
+        thaw, wanted_days=max(need.days, unmet), claimed_by=owner, claimed_until=now + CLAIM, upgraded_from=None
+    )
+
+
 def accepted(claim: Thaw, storage_class: str, now: datetime) -> Thaw:
     """The row once S3 has accepted what was claimed. An upgrade puts nothing off that was promised before."""
     ready_at = now + promise(storage_class, claim.tier)
@@ -204,13 +213,16 @@ def joined(claim: Thaw, now: datetime) -> Thaw:
 
 
 def fallen_back(claim: Thaw, storage_class: str, now: datetime) -> Thaw:
-    """The claim once S3 has said that it has no capacity for Expedited: Standard is asked for instead."""
-    return replace(
-        claim,
-        tier=Tier.STANDARD,
-        ready_at=claim.ready_at if claim.upgraded_from else now + promise(storage_class, Tier.STANDARD),
-        fell_back=True,
-    )
+    """The row once S3 has said that it has no capacity for Expedited: a claim to ask for Standard instead.
+
+    If a thaw runs that is due before Standard would be, there is nothing to ask for: it is joined.
+    """
+    standard = now + promise(storage_class, Tier.STANDARD)
+    if not claim.upgraded_from:
+        return replace(claim, tier=Tier.STANDARD, ready_at=standard, fell_back=True)
+    if claim.ready_at <= standard:
+        return replace(joined(claim, now), fell_back=True)
+    return replace(claim, tier=Tier.STANDARD, fell_back=True)
 
 
 def warmed(thaw: Thaw | None, archive: int, *, until: datetime, now: datetime) -> Thaw:
@@ -227,10 +239,17 @@ def warmed(thaw: Thaw | None, archive: int, *, until: datetime, now: datetime) -
             warm_until=until,
         )
     ready_at = thaw.ready_at if thaw.state is ThawState.WARM else now
-    return replace(
-        _unclaimed(thaw, state=ThawState.WARM, ready_at=ready_at, due_at=now + GLANCE),
-        warm_until=max(until, thaw.warm_until) if thaw.is_warm(now) and thaw.warm_until else until,
-    )
+    return replace(_unclaimed(thaw, state=ThawState.WARM, ready_at=ready_at, due_at=now + GLANCE), warm_until=until)
+
+
+def extended(claim: Thaw, *, until: datetime, now: datetime) -> Thaw:
+    """The row once S3 has set the end of a warm copy anew, by the days that were wanted."""
+    return replace(warmed(claim, claim.archive, until=until, now=now), days=claim.wanted_days)
+
+
+def gone(claim: Thaw, now: datetime) -> Thaw:
+    """The row of a copy that S3 knows nothing of any more, whatever it promised: it is cold."""
+    return replace(_unclaimed(claim, state=ThawState.WARM, ready_at=claim.ready_at, due_at=now), warm_until=now)
 
 
 def archive_of(object_key: str) -> int | None:
@@ -239,8 +258,9 @@ def archive_of(object_key: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _dead(thaw: Thaw, now: datetime) -> bool:
-    return thaw.claimed_until is None or thaw.claimed_until < now
+def _may_claim(thaw: Thaw, owner: str, now: datetime) -> bool:
+    """Whether no other's claim is alive."""
+    return thaw.claimed_by in ("", owner) or thaw.claimed_until is None or thaw.claimed_until <= now
 
 
 def _faster(storage_class: str, tier: Tier, than: Tier) -> bool:
@@ -309,6 +329,16 @@ def read_uses(storage_class: str, *, reads: int, writes: int, size_bytes: int) -
             *uses,
         ]
     return [Use(purpose="reading archives", charge=Charge.S3_GET, quantity=reads), *uses]
+
+
+def claim_micro_usd(seen: Thaw | None, claim: Thaw, storage_class: str, size_bytes: int) -> int:
+    """What `claim` adds to the day's spending. Who claimed the thaw before, and has died, has paid for its own tier."""
+
+    def price(thaw: Thaw) -> int:
+        return thaw_micro_usd(storage_class, thaw.tier, days=thaw.days, size_bytes=size_bytes)
+
+    paid = price(seen) if seen is not None and seen.state is ThawState.CLAIMED else 0
+    return max(0, price(claim) - paid)
 
 
 def thaw_micro_usd(storage_class: str, tier: Tier, *, days: int, size_bytes: int) -> int:

@@ -133,10 +133,12 @@ class Extractor:
             raise NeveError(f"files wait for archive {serial}, which has no row: restore the table `archives`")
         manifest = self._manifest(serial)
         total = Extracted()
+        failed: Exception | None = None
         for number, share in enumerate(waiting):
             if number and self.clock() + MARGIN > until:
                 self.extract_queue.send(render_thawed(serial))
-                return total + Extracted(left=len(waiting) - number)
+                total += Extracted(left=len(waiting) - number)
+                break
             leased = self.restores.lease(share, owner=owner, now=self.clock(), until=until)
             if leased is None:
                 continue  # it has ended, or whoever extracts it has a message of its own
@@ -145,16 +147,20 @@ class Extractor:
             except Asleep:
                 self.restores.release(leased, owner=owner)
                 self._thaw_again(archive, share)
-                return total + Extracted(left=len(waiting) - number)
-            except Exception:
-                with suppress(Transient):  # it ends by itself
+                total += Extracted(left=len(waiting) - number)
+                break
+            except Exception as error:  # noqa: BLE001  # raised below: no share holds back the others
+                with suppress(Transient):  # the lease ends by itself
                     self.restores.release(leased, owner=owner)
-                raise
+                failed = failed or error
+                continue
             total += done
             if done.left:
                 self.restores.release(leased, owner=owner)
                 self.extract_queue.send(render_thawed(serial))
-                return total
+                break
+        if failed is not None:
+            raise failed
         return total
 
     def _share(

@@ -12,9 +12,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from neve.domain.index import ArchiveRow, FileRow, newest
-from neve.domain.restore import Ending, Item, JobState, Kind, Request, Result, Share, ThawRequest, Wanted, bucket_of
+from neve.domain.restore import (
+    Ending,
+    Item,
+    JobState,
+    Kind,
+    Request,
+    Result,
+    Share,
+    ThawRequest,
+    Wanted,
+    bucket_of,
+    render_thawed,
+)
 from neve.domain.thaw import Step, offered
-from neve.errors import Busy, EventInvalid, OverCap
+from neve.errors import ArchiveUnreadable, Busy, EventInvalid, OverCap
 from neve.flows.jobs import JobEnder, end_unfetched
 from neve.flows.thaw import Thawer
 from neve.ports import Archives, Files, Restores
@@ -57,7 +69,10 @@ class RestorePlanner:
             return Planned()
         wanted = list(dict.fromkeys(request.items))
         archives, items, unplaced = self._place(wanted, request)
-        shares = _shares(request, items)
+        shares, unplaced = self.restores.draft(
+            request.job, request.chunk, shares=_shares(request, items), results=unplaced, now=self.clock()
+        )
+        archives |= self._archives({share.archive for share in shares} - archives.keys())  # an earlier try's
         self.restores.add(shares)
         first = self.restores.planned(request.job, request.chunk, shares=shares, results=unplaced)
         waiting = shares if first else self._still_waiting(shares)
@@ -74,7 +89,11 @@ class RestorePlanner:
         archive = self.archives.get(request.archive)
         if archive is None:
             raise EventInvalid(f"there is no archive {request.archive}")
-        return self.thawer.ensure(archive, request.need, owner=owner)
+        try:
+            return self.thawer.ensure(archive, request.need, owner=owner)
+        except ArchiveUnreadable as error:
+            self._unreadable(archive.serial, str(error), owner)
+            return Step.READ
 
     def _place(
         self, wanted: Sequence[Wanted], request: Request
@@ -154,10 +173,20 @@ class RestorePlanner:
                 steps[self.thawer.ensure(archives[share.archive], share.need, owner=owner)] += 1
             except OverCap as error:
                 self._end([share], Ending.OVER_CAP, str(error), owner)
+            except ArchiveUnreadable as error:
+                self._unreadable(share.archive, str(error), owner)
             except Busy as error:
                 busy = error
         if busy is not None:
             raise busy
+
+    def _unreadable(self, archive: int, detail: str, owner: str) -> None:
+        """An archive's object is gone. Extract finds that, too, and parks each file; those of folders end here."""
+        local = [share for share in self.restores.waiting(archive) if share.kind is Kind.LOCAL]
+        self._end(local, Ending.DAMAGED, detail, owner)
+        for job_id in {share.job for share in local}:
+            self.ender.end(job_id)
+        self.thawer.extract_queue.send(render_thawed(archive))
 
     def _end(self, shares: Sequence[Share], ending: Ending, detail: str, owner: str) -> None:
         end_unfetched(self.restores, shares, ending, detail, owner=owner, clock=self.clock)

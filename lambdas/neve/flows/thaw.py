@@ -19,12 +19,15 @@ from neve.domain.thaw import (
     Thaw,
     ThawState,
     accepted,
+    claim_micro_usd,
     claimed,
     decide,
+    extended,
+    extending,
     fallen_back,
+    gone,
     joined,
     needs_thaw,
-    thaw_micro_usd,
     upgrading,
     warmed,
 )
@@ -53,7 +56,8 @@ class Thawer:
     def ensure(self, archive: ArchiveRow, need: Need, *, owner: str) -> Step:
         """Do what `need` takes for `archive` to be readable, and have Extract told if it is; what was done.
 
-        Raises OverCap (nothing was asked of S3), Busy while another is just asking, Transient.
+        Raises OverCap (nothing was asked of S3), ArchiveUnreadable (there is nothing to thaw), Busy while another is
+        just asking, Transient.
         """
         for _ in range(TRIES):
             now = self.clock()
@@ -79,78 +83,97 @@ class Thawer:
                 assert thaw is not None, "only a thaw that stands is joined, extended or upgraded"
         match step:
             case Step.JOIN:
-                return thaw.wanted_days >= need.days or bool(
-                    self.thaws.swap(thaw, replace(thaw, wanted_days=need.days))
-                )
+                enough = thaw.wanted_days >= need.days
+                return enough or bool(self.thaws.swap(thaw, replace(thaw, wanted_days=need.days)))
             case Step.UPGRADE:
                 return self._claim_and_ask(thaw, upgrading(thaw, need, owner=owner, now=now), archive)
             case _:
-                return self._extend(thaw, archive, need, owner)
+                held = self.thaws.swap(thaw, extending(thaw, need, owner=owner, now=now))
+                return held is not None and self._holding(held, lambda: self._extend(held, archive, need))
 
     def _claim_and_ask(self, thaw: Thaw | None, claim: Thaw, archive: ArchiveRow) -> bool:
-        price = thaw_micro_usd(archive.storage_class, claim.tier, days=claim.days, size_bytes=archive.size_bytes)
-        paid = thaw is not None and thaw.state is ThawState.CLAIMED  # by who claimed it before, and has died
         standing = self.thaws.claim(
-            thaw, claim, micro_usd=0 if paid else price, cap_micro_usd=self.cap_micro_usd, now=self.clock()
+            thaw,
+            claim,
+            micro_usd=claim_micro_usd(thaw, claim, archive.storage_class, archive.size_bytes),
+            cap_micro_usd=self.cap_micro_usd,
+            now=self.clock(),
         )
-        if standing is None:
-            return False
+        return standing is not None and self._holding(standing, lambda: self._ask(standing, archive))
+
+    def _holding(self, claim: Thaw, ask: Callable[[], bool]) -> bool:
+        """Let go of the claim if S3 cannot be asked, so that the next planner may at once."""
         try:
-            return self._ask(standing, archive)
+            return ask()
         except Exception:
-            self._let_go(standing)
+            with suppress(Transient):
+                self._record(claim, lambda row: replace(row, claimed_until=self.clock(), due_at=self.clock()))
             raise
 
     def _ask(self, claim: Thaw, archive: ArchiveRow) -> bool:
         """Ask S3 for what is claimed, and record what it says.
 
-        If the record is refused, the event was faster, or the claim was taken for dead: whoever has it now knows more.
+        A 200 has no event behind it; what it means, HEAD tells.
         """
         self.pace()
         answer = self.glacier.request(archive, tier=claim.tier, days=claim.days)
         now = self.clock()
         if answer is Answer.UNAVAILABLE:
-            standing = self.thaws.swap(claim, fallen_back(claim, archive.storage_class, now))
-            return standing is not None and self._ask(standing, archive)
-        after = self._after(answer, claim, archive, now)
-        self.thaws.swap(claim, after)
-        if after.state is ThawState.WARM:
+            standing = self._record(claim, lambda row: fallen_back(row, archive.storage_class, now))
+            if standing is None or standing.state is not ThawState.CLAIMED:
+                return True
+            return self._ask(standing, archive)
+        if answer is Answer.RUNNING:
+            self._record(claim, lambda row: joined(row, now))
+            return True
+        until = self._warm_until(archive) if answer is Answer.WARM else None
+        if until is None:
+            self._record(claim, lambda row: accepted(row, archive.storage_class, now))
+        else:
+            self._record(claim, lambda row: warmed(row, archive.serial, until=until, now=now))
             self.extract_queue.send(render_thawed(archive.serial))
         return True
 
-    def _after(self, answer: Answer, claim: Thaw, archive: ArchiveRow, now: datetime) -> Thaw:
-        """The row after S3's answer. A 200 has no event behind it; what it means, HEAD tells."""
-        if answer is Answer.RUNNING:
-            return joined(claim, now)
-        if answer is Answer.WARM:
-            status = self.glacier.status(archive)
-            if status.warm_until:
-                return warmed(claim, archive.serial, until=status.warm_until, now=now)
-            if not status.running:
-                raise Transient(f"S3 says that archive {archive.serial} is thawed, and that it is not")
-        return accepted(claim, archive.storage_class, now)
-
-    def _extend(self, thaw: Thaw, archive: ArchiveRow, need: Need, owner: str) -> bool:
-        """Have the copy stay longer. No claim: asked twice, S3 sets the same end twice, and retrieves nothing."""
-        self.pace()
-        answer = self.glacier.request(archive, tier=thaw.tier, days=need.days)
+    def _extend(self, claim: Thaw, archive: ArchiveRow, need: Need) -> bool:
+        """Have the copy stay longer. If there is none any more, the row says so, and the next look asks for a thaw."""
+        status = self.glacier.status(archive)
         now = self.clock()
-        if answer is Answer.WARM:
-            longer = replace(thaw, days=need.days, wanted_days=max(thaw.wanted_days, need.days))
-            if not self.thaws.swap(thaw, self._after(answer, longer, archive, now)):
-                return False
-            self.extract_queue.send(render_thawed(archive.serial))
-            return True
-        # The copy had just expired, so a new thaw runs now.
-        again = claimed(
-            thaw, archive.serial, archive.storage_class, replace(need, tier=thaw.tier), owner=owner, now=now
-        )
-        return self.thaws.swap(thaw, self._after(Answer.RUNNING, again, archive, now)) is not None
+        if status.warm_until is None:
+            self._record(claim, lambda row: joined(row, now) if status.running else gone(row, now))
+            return status.running
+        self.pace()
+        answer = self.glacier.request(archive, tier=need.tier, days=claim.wanted_days)
+        if answer is not Answer.WARM:  # it expired in between; if a thaw runs now, S3 will say so
+            self._record(claim, lambda row: gone(row, now))
+            return False
+        until = self._warm_until(archive)
+        if until is None:
+            raise Transient(f"the copy of archive {archive.serial} was extended, and is being thawed")
+        self._record(claim, lambda row: extended(row, until=until, now=now))
+        self.extract_queue.send(render_thawed(archive.serial))
+        return True
 
-    def _let_go(self, claim: Thaw) -> None:
-        """Let the next planner ask at once; whether S3 has heard this request, its answer will tell."""
-        with suppress(Transient):
-            self.thaws.swap(claim, replace(claim, claimed_until=self.clock(), due_at=self.clock()))
+    def _warm_until(self, archive: ArchiveRow) -> datetime | None:
+        """Until when the copy is there that S3 has just spoken of; None if it is still being thawed."""
+        status = self.glacier.status(archive)
+        if status.warm_until is None and not status.running:
+            raise Transient(f"S3 says that archive {archive.serial} is thawed, and that it is not")
+        return status.warm_until
+
+    def _record(self, claim: Thaw, change: Callable[[Thaw], Thaw]) -> Thaw | None:
+        """Change the row that `claim` holds, whoever has joined it meanwhile; None if it holds the row no more.
+
+        Then the event was faster, or the claim was taken for dead: whoever has the row now knows more.
+        """
+        standing: Thaw | None = claim
+        for _ in range(TRIES):
+            if standing is None or standing.claimed_by != claim.claimed_by or standing.state is not claim.state:
+                return None
+            changed = self.thaws.swap(standing, change(standing))
+            if changed is not None:
+                return changed
+            standing = self.thaws.get(claim.archive)
+        raise Transient(f"the thaw of archive {claim.archive} keeps changing")
 
 
 def mark_warm(thaws: Thaws, archive: int, *, until: datetime, now: datetime, requests_queue: Queue) -> None:
