@@ -274,15 +274,23 @@ class RestoreCloud:
 
     # Time passes.
 
-    def deliver(self, *, rounds: int = 20) -> None:
-        """Hand over what waits in the queues, of equal messages one, until nothing does, or what does only fails."""
-        for _ in range(rounds):
+    def deliver(self) -> None:
+        """Hand over what waits in the queues, of equal messages one, until nothing does but what has failed thrice."""
+        tries: Counter[str] = Counter()
+        held: list[tuple[Any, str]] = []
+        for _ in range(50):
             waiting: list[tuple[Callable[[str], object], Any, str]] = []
             waiting += [(self.plan, self.requests_queue, body) for body in dict.fromkeys(self.requests_queue.take())]
             waiting += [(self.extract, self.extract_queue, body) for body in dict.fromkeys(self.extract_queue.take())]
-            failed = sum(not self._delivered(*each) for each in waiting)
-            if failed == len(waiting):
+            if not waiting:
+                for queue, body in held:
+                    queue.send(body)
                 return
+            for handle, queue, body in waiting:
+                if tries[body] == 3:
+                    held.append((queue, body))
+                elif not self._delivered(handle, queue, body):
+                    tries[body] += 1
         raise AssertionError("the queues do not run dry")
 
     def _delivered(self, handle: Callable[[str], object], queue: Any, body: str) -> bool:
