@@ -68,7 +68,7 @@ class MemoryRestores:
     rows: dict[str, Job] = field(default_factory=dict)
     due_at: dict[str, datetime] = field(default_factory=dict)
     shares: dict[tuple[str, str], Share] = field(default_factory=dict)
-    plans: dict[tuple[str, int], tuple[list[Share], list[Result]]] = field(default_factory=dict)
+    plans: dict[tuple[str, int], list[Share]] = field(default_factory=dict)
     counted: dict[tuple[str, int], list[Result]] = field(default_factory=dict)
     done: dict[tuple[str, str], list[Result]] = field(default_factory=dict)
 
@@ -84,21 +84,16 @@ class MemoryRestores:
     def jobs(self, *, newest_first: bool = True) -> Iterator[Job]:
         return iter([self.rows[job_id] for job_id in sorted(self.rows, reverse=newest_first)])
 
-    def draft(
+    def planned(
         self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result], now: datetime
-    ) -> tuple[list[Share], list[Result]]:
-        return self.plans.setdefault((job_id, chunk), (list(shares), list(results)))
-
-    def add(self, shares: Sequence[Share]) -> None:
-        for share in shares:
-            if (share.job, share.id) not in self.done:
-                self.shares.setdefault((share.job, share.id), share)
-
-    def planned(self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result]) -> bool:
+    ) -> list[Share] | None:
         if (job_id, chunk) in self.counted:
-            return False
+            return self.plans[job_id, chunk]
         job = self._counted(job_id, results)
+        if job.given_up_at:
+            return None
         self.counted[job_id, chunk] = _kept(results)
+        self.plans[job_id, chunk] = list(shares)
         self.rows[job_id] = replace(
             job,
             planned_chunks=job.planned_chunks + 1,
@@ -108,7 +103,13 @@ class MemoryRestores:
             + sum(result.item.size_bytes for result in results),
             shares=job.shares + len(shares),
         )
-        return True
+        return list(shares)
+
+    def add(self, shares: Sequence[Share]) -> list[Share]:
+        there = [share for share in shares if (share.job, share.id) not in self.done]
+        for share in there:
+            self.shares.setdefault((share.job, share.id), share)
+        return there
 
     def waiting(self, archive: int) -> list[Share]:
         found = [replace(share, items=()) for share in self.shares.values() if share.archive == archive]
@@ -154,15 +155,10 @@ class MemoryRestores:
         self.rows[job_id] = replace(job, cancelled_at=now)
         return True
 
-    def give_up_chunks(self, job: Job) -> bool:
-        row = self.rows.get(job.id)
-        if row is None or row.state is not JobState.RUNNING:
-            return False
-        if (row.chunks, row.planned_chunks) != (job.chunks, job.planned_chunks):
-            return False
-        missing = row.missing_chunks + row.chunks - row.planned_chunks
-        self.rows[job.id] = replace(row, chunks=row.planned_chunks, missing_chunks=missing)
-        return True
+    def give_up(self, job_id: str, now: datetime) -> None:
+        job = self.rows.get(job_id)
+        if job is not None and job.state is JobState.RUNNING:
+            self.rows[job_id] = replace(job, given_up_at=job.given_up_at or now)
 
     def end(self, job_id: str, now: datetime) -> bool:
         job = self.rows.get(job_id)

@@ -184,12 +184,12 @@ class MemoryDestination:
         versions.append(made)
         return made
 
-    def put(self, item: Item, source: Source, body: bytes, *, overwrite: bool) -> Placed:
+    def put(self, item: Item, source: Source, body: bytes, *, overwrite: datetime | None) -> Placed:
         assert hashlib.sha256(body).hexdigest() == source.sha256, "S3 refuses a body that has not the stated SHA-256"
         return self._judge(item, body, overwrite) or self._write(item, source, body)
 
     def copy(
-        self, item: Item, source: Source, archive: ArchiveRow, *, overwrite: bool, until: datetime
+        self, item: Item, source: Source, archive: ArchiveRow, *, overwrite: datetime | None, until: datetime
     ) -> Placed | None:
         body = self.reader.read(archive, 0, archive.size_bytes - 1)
         if source.sha256 and hashlib.sha256(body).hexdigest() != source.sha256:
@@ -202,14 +202,14 @@ class MemoryDestination:
             return None
         return self._write(item, source, body)
 
-    def _judge(self, item: Item, body: bytes, overwrite: bool) -> Placed | None:
+    def _judge(self, item: Item, body: bytes, overwrite: datetime | None) -> Placed | None:
         standing = self.current(item.destination)
         refused = self.denied.get(bucket_of(item.destination))
         if refused:
             return Placed(refused=refused)
         if standing and standing.body == body:
             return Placed(version_id=standing.version_id, modified=standing.modified, identical=True)
-        if standing and not overwrite:
+        if standing and not (overwrite and standing.modified < overwrite):
             return Placed(conflict=f"an object of {len(standing.body)} bytes is there")
         return None
 

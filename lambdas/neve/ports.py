@@ -274,22 +274,17 @@ class Restores(Protocol):
     def jobs(self, *, newest_first: bool = True) -> Iterator[Job]:
         """All jobs by their ids, which begin with the time."""
 
-    def draft(
+    def planned(
         self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result], now: datetime
-    ) -> tuple[list[Share], list[Result]]:
-        """Note what a chunk was found to want, unless that was noted before; what is noted.
+    ) -> list[Share] | None:
+        """Count a chunk to the job, in one transaction: its shares, and the `results` of items that need no archive.
 
-        The index changes between two tries of a chunk. Both have to add and to count the same.
+        The shares that count: if the chunk was counted before, those of then, since the index may have changed between
+        two tries. None, and nothing changes, if the job waits for no more chunks.
         """
 
-    def add(self, shares: Sequence[Share]) -> None:
-        """Have `shares` wait for their archives. One that waits already, or has ended, stays as it is."""
-
-    def planned(self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result]) -> bool:
-        """Count a chunk's shares and items to the job, and keep the `results` of items that need no archive.
-
-        False, and nothing changes, if the chunk was counted before.
-        """
+    def add(self, shares: Sequence[Share]) -> list[Share]:
+        """Have `shares` wait for their archives; those that wait afterwards: one that has ended stays so."""
 
     def waiting(self, archive: int) -> list[Share]:
         """The shares that wait for an archive, without their items."""
@@ -314,8 +309,8 @@ class Restores(Protocol):
     def cancel(self, job_id: str, now: datetime) -> bool:
         """Note that the job is to end; False if it is finished, or was cancelled before."""
 
-    def give_up_chunks(self, job: Job) -> bool:
-        """Expect no more chunks than came, and note how many are missing; False if another has just come."""
+    def give_up(self, job_id: str, now: datetime) -> None:
+        """Wait for no more chunks of a running job."""
 
     def end(self, job_id: str, now: datetime) -> bool:
         """running -> finished; False if it was finished before. The sweep looks at it until it is announced."""
@@ -353,14 +348,14 @@ class ArchiveReader(Protocol):
 class Destination(Protocol):
     """Where files go, by one kind of destination."""
 
-    def put(self, item: Item, source: Source, body: bytes, *, overwrite: bool) -> Placed:
+    def put(self, item: Item, source: Source, body: bytes, *, overwrite: datetime | None) -> Placed:
         """Put `body`, whose hash was checked, in its place, with what `source` says of it.
 
-        Nothing that differs is replaced, unless `overwrite`.
+        Nothing that differs is replaced, unless it was last modified before `overwrite`.
         """
 
     def copy(
-        self, item: Item, source: Source, archive: ArchiveRow, *, overwrite: bool, until: datetime
+        self, item: Item, source: Source, archive: ArchiveRow, *, overwrite: datetime | None, until: datetime
     ) -> Placed | None:
         """Put an archive that is one large object in its place; None if the time did not suffice: call again.
 

@@ -366,9 +366,9 @@ def test_what_has_ended_does_not_wait_again(restores: Restores) -> None:
     restores.open(job())
     restores.add([share()])
     assert restores.finish(leased(restores, share()), ended(share().items), owner="me", now=NOW)
-    restores.add([share()])
+    assert restores.add([share(), share(8)]) == [share(8)]
     assert restores.waiting(7) == []
-    assert list(restores.waiting_of("j")) == []
+    assert [each.archive for each in restores.waiting_of("j")] == [8]
     assert restores.lease(share(), owner="me", now=NOW, until=NOW) is None
 
 
@@ -377,48 +377,44 @@ def test_two_planners_of_one_chunk_add_each_share_once(aws: Ports) -> None:
     shares = [share(archive) for archive in range(1, 13)]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: aws.restores.add(shares), range(2)))
-        planned = list(pool.map(lambda _: aws.restores.planned("j", 1, shares=shares, results=[]), range(2)))
-    assert sorted(planned) == [False, True]
+        planned = pool.map(lambda _: aws.restores.planned("j", 1, shares=shares, results=[], now=NOW), range(2))
+        assert list(planned) == [shares, shares]
     assert len(list(aws.restores.waiting_of("j"))) == 12
     assert counted(aws.restores).shares == 12
-
-
-def test_the_first_plan_of_a_chunk_stands(restores: Restores) -> None:
-    """What is wanted of an archive may be another's when the message comes again."""
-    standard = Need(tier=Tier.STANDARD, days=9)
-    shares = [
-        share(items=tuple(map(item, BAD_KEYS))),
-        share(8, kind=Kind.LOCAL, overwrite=False, need=standard),
-    ]
-    unplaced = ended((item("c"),), Ending.NOT_FOUND, "no such version")
-    drafted = (shares, unplaced)
-    assert restores.draft("j", 1, shares=shares, results=unplaced, now=NOW) == drafted
-    assert restores.draft("j", 1, shares=[share(9)], results=[], now=NOW) == drafted
-    assert restores.draft("j", 2, shares=[], results=[], now=NOW) == ([], [])
-    assert list(restores.results("j")) == []
-    assert list(restores.waiting_of("j")) == []
 
 
 def test_a_chunk_is_counted_once(restores: Restores) -> None:
     restores.open(job())
     unplaced = ended((item("c"),), Ending.NOT_FOUND, "no such version") + ended((item("d"), item("e")), Ending.REFUSED)
-    assert restores.planned("j", 1, shares=[share(7), share(8)], results=unplaced)
-    after = job(planned_chunks=1, files=7, size_bytes=70, shares=2, ended={Ending.NOT_FOUND: 1, Ending.REFUSED: 2})
+    shares = [
+        share(items=tuple(map(item, BAD_KEYS))),
+        share(8, kind=Kind.LOCAL, overwrite=False, need=Need(tier=Tier.STANDARD, days=9)),
+    ]
+    files, size_bytes = sum(each.files for each in shares) + 3, sum(each.size_bytes for each in shares) + 30
+    assert restores.planned("j", 1, shares=shares, results=unplaced, now=NOW) == shares
+    after = job(
+        planned_chunks=1,
+        files=files,
+        size_bytes=size_bytes,
+        shares=2,
+        ended={Ending.NOT_FOUND: 1, Ending.REFUSED: 2},
+    )
     assert restores.job("j") == after
-    assert not restores.planned("j", 1, shares=[share(9)], results=unplaced)
+    again = restores.planned("j", 1, shares=[share(9)], results=[], now=NOW)
+    assert again == shares, "what is wanted of an archive may be another's when the message comes again"
     assert restores.job("j") == after
     assert list(restores.results("j")) == unplaced
-    assert restores.planned("j", 2, shares=[], results=[])
+    assert restores.planned("j", 2, shares=[], results=[], now=NOW) == []
     assert counted(restores) == replace(after, planned_chunks=2)
     assert list(restores.results("j")) == unplaced
 
 
 def test_nothing_is_counted_to_a_job_that_is_not_there(restores: Restores) -> None:
     with pytest.raises(NeveError):
-        restores.planned("j", 1, shares=[share()], results=[])
+        restores.planned("j", 1, shares=[share()], results=[], now=NOW)
     assert restores.job("j") is None
     restores.open(job())
-    assert restores.planned("j", 1, shares=[share()], results=[]), "the chunk was not taken for counted"
+    assert restores.planned("j", 1, shares=[share()], results=[], now=NOW), "the chunk was not taken for counted"
 
 
 def test_a_lease_keeps_others_away_until_it_ends(restores: Restores) -> None:
@@ -454,7 +450,7 @@ def test_only_its_owner_ends_a_lease(restores: Restores) -> None:
 def test_a_share_ends_once_with_its_counters_and_results(restores: Restores) -> None:
     restores.open(job())
     restores.add([share(7), share(8)])
-    restores.planned("j", 1, shares=[share(7), share(8)], results=[])
+    restores.planned("j", 1, shares=[share(7), share(8)], results=[], now=NOW)
     results = [
         Result(item=item("a", size_bytes=3), ending=Ending.RESTORED),
         Result(item=item("b", size_bytes=5), ending=Ending.SKIPPED, detail="identical"),
@@ -518,7 +514,7 @@ def test_a_share_that_ends_before_its_chunk_is_counted_adds_up(restores: Restore
     restores.add([share()])
     restores.finish(leased(restores, share()), ended(share().items), owner="me", now=NOW)
     assert not counted(restores).complete
-    restores.planned("j", 1, shares=[share()], results=[])
+    restores.planned("j", 1, shares=[share()], results=[], now=NOW)
     after = counted(restores)
     assert after.complete
     assert (after.files, after.ended_files, after.shares, after.ended_shares) == (2, 2, 1, 1)
@@ -540,7 +536,7 @@ def test_results_come_back_whatever_their_keys_and_with_details_cut(restores: Re
         for each, ending in zip(items, 6 * list(Ending), strict=False)
     ]
     results.append(Result(item=item(), ending=Ending.CONFLICT, detail="d" * 300))
-    restores.planned("j", 1, shares=[], results=results)
+    restores.planned("j", 1, shares=[], results=results, now=NOW)
     kept = list(restores.results("j"))
     assert kept == [*results[:-1], replace(results[-1], detail="d" * DETAIL_CHARACTERS)]
     assert counted(restores).ended_files == len(results)
@@ -558,30 +554,16 @@ def test_a_job_is_cancelled_once_and_while_it_runs(restores: Restores) -> None:
     assert counted(restores, "other").cancelled_at is None
 
 
-def test_chunks_are_given_up_only_if_none_has_come_since(restores: Restores) -> None:
+def test_a_job_that_was_given_up_takes_no_more_chunks(restores: Restores) -> None:
     restores.open(job(chunks=5))
-    seen = counted(restores)
-    restores.planned("j", 1, shares=[], results=[])
-    assert not restores.give_up_chunks(seen)
-    assert counted(restores).chunks == 5
-    seen = counted(restores)
-    assert restores.give_up_chunks(seen)
-    after = counted(restores)
-    assert (after.chunks, after.planned_chunks, after.missing_chunks) == (1, 1, 4)
-    assert not restores.give_up_chunks(seen), "another was first"
-    assert counted(restores) == after
-
-
-def test_what_was_given_up_and_came_is_not_missing(restores: Restores) -> None:
-    restores.open(job(chunks=5))
-    restores.planned("j", 1, shares=[], results=[])
-    restores.give_up_chunks(counted(restores))
-    assert restores.give_up_chunks(counted(restores))
-    assert counted(restores).missing_chunks == 4, "given up twice"
-    restores.planned("j", 2, shares=[], results=[])
-    assert restores.give_up_chunks(counted(restores))
-    after = counted(restores)
-    assert (after.chunks, after.planned_chunks, after.missing_chunks) == (2, 2, 3)
+    restores.planned("j", 1, shares=[share()], results=[], now=NOW)
+    restores.give_up("j", NOW)
+    restores.give_up("j", NOW + SECOND)
+    assert counted(restores).given_up_at == NOW
+    assert counted(restores).missing_chunks == 4
+    assert restores.planned("j", 2, shares=[share(8)], results=[], now=NOW) is None
+    assert counted(restores).planned_chunks == 1
+    assert restores.planned("j", 1, shares=[share(9)], results=[], now=NOW) == [share()], "it was counted before"
 
 
 def test_a_job_ends_once(restores: Restores) -> None:
@@ -590,7 +572,8 @@ def test_a_job_ends_once(restores: Restores) -> None:
     assert restores.end("j", NOW)
     assert not restores.end("j", NOW + SECOND)
     assert restores.job("j") == job(state=JobState.FINISHED, finished_at=NOW)
-    assert not restores.give_up_chunks(counted(restores))
+    restores.give_up("j", NOW)
+    assert counted(restores).given_up_at is None
 
 
 def test_the_sweep_looks_at_a_job_until_its_end_is_announced(restores: Restores, thaws: Thaws) -> None:
@@ -698,8 +681,8 @@ def test_the_largest_chunk_fits_whatever_its_keys_and_details(aws: Ports) -> Non
         for each in items
     ]
     aws.restores.open(job())
-    aws.restores.draft("j", 1, shares=[share(items=items)], results=[], now=NOW)
-    aws.restores.draft("j", 2, shares=[], results=results, now=NOW)
+    aws.restores.planned("j", 1, shares=[share(items=items)], results=[], now=NOW)
+    aws.restores.planned("j", 2, shares=[], results=results, now=NOW)
     shares = [share(items=items, chunk=chunk) for chunk in range(1, 5)]
     aws.restores.add(shares)
     assert aws.restores.waiting(7) == [bare(each) for each in shares]
@@ -707,21 +690,20 @@ def test_the_largest_chunk_fits_whatever_its_keys_and_details(aws: Ports) -> Non
         taken = leased(aws.restores, each)
         assert taken.items == items
         assert aws.restores.finish(taken, results, owner="me", now=NOW)
-    aws.restores.planned("j", 1, shares=shares, results=results)
     kept = list(aws.restores.results("j"))
     assert [(each.item, each.ending) for each in kept] == 5 * [(each.item, each.ending) for each in results]
     assert all(
         result.detail.startswith(each.detail) and each.detail for each, result in zip(kept, results, strict=False)
     )
     rows = clients.dynamodb().scan(TableName=RESTORES)["Items"]
-    packed = [len(row[name]["B"]) for row in rows for name in ("packed", "results") if name in row]
+    packed = [len(row[name]["B"]) for row in rows for name in ("packed", "shares") if name in row]
     assert 340_000 < max(packed) < 380_000
 
 
 def test_what_may_be_forgotten_expires_and_nothing_else(aws: Ports) -> None:
     aws.restores.open(job())
     aws.restores.add([share(7), share(8)])
-    aws.restores.planned("j", 1, shares=[share(7), share(8)], results=[])
+    aws.restores.planned("j", 1, shares=[share(7), share(8)], results=[], now=NOW)
     aws.restores.finish(leased(aws.restores, share()), ended(share().items), owner="me", now=NOW)
     claim(aws.thaws, price=1, cap=0, archive=1)
     aws.thaws.swap(None, replace(WARM, archive=2))
@@ -732,16 +714,14 @@ def test_what_may_be_forgotten_expires_and_nothing_else(aws: Ports) -> None:
         for row in rows
         if "expires_at" in row
     }
-    counted_at = expiring.pop(("job#j", "chunk#000001"))
-    assert abs(counted_at - datetime.now(UTC) - KEEP) < MINUTE
     assert WARM.warm_until is not None
     assert expiring == {
+        ("job#j", "chunk#000001"): (NOW + KEEP).replace(microsecond=0),
         ("job#j", "done#000001#0000000007#s3"): (NOW + KEEP).replace(microsecond=0),
         ("spend", "2026-09-01"): (NOW + KEEP).replace(microsecond=0),
         ("archive#0000000003", "thaw"): (WARM.warm_until + timedelta(days=7)).replace(microsecond=0),
     }
     assert {(row["pk"]["S"], row["sk"]["S"]) for row in rows} - set(expiring) == {
-        ("job#j", "chunk#000001"),
         ("jobs", "j"),
         ("archive#0000000008", "wait#s3#j#000001#0000000008#s3"),
         ("job#j", "wait#000001#0000000008#s3"),

@@ -261,10 +261,10 @@ def test_an_archive_for_instant_retrieval_needs_no_thaw(side: Side) -> None:
 
 
 def test_a_file_is_put_where_nothing_is_and_found_identical_the_second_time(side: Side) -> None:
-    first = side.destination.put(to(PLACE), a_source(), BODY, overwrite=False)
+    first = side.destination.put(to(PLACE), a_source(), BODY, overwrite=None)
     assert first == Placed(version_id=first.version_id)
     assert first.version_id
-    second = side.destination.put(to(PLACE), a_source(), BODY, overwrite=True)
+    second = side.destination.put(to(PLACE), a_source(), BODY, overwrite=LATER)
     assert (second.identical, second.version_id) == (True, first.version_id)
     assert second.modified is not None
     assert side.now() - second.modified < timedelta(minutes=1)
@@ -272,12 +272,12 @@ def test_a_file_is_put_where_nothing_is_and_found_identical_the_second_time(side
 
 
 def test_what_differs_is_a_conflict_and_replaced_only_if_told_so(side: Side) -> None:
-    side.destination.put(to(PLACE), a_source(b"other"), b"other", overwrite=False)
-    refused = side.destination.put(to(PLACE), a_source(), BODY, overwrite=False)
+    side.destination.put(to(PLACE), a_source(b"other"), b"other", overwrite=None)
+    refused = side.destination.put(to(PLACE), a_source(), BODY, overwrite=None)
     assert (refused.version_id, refused.identical) == ("", False)
     assert "5 bytes" in refused.conflict
     assert side.current(PLACE) == b"other"
-    assert side.destination.put(to(PLACE), a_source(), BODY, overwrite=True).version_id
+    assert side.destination.put(to(PLACE), a_source(), BODY, overwrite=LATER).version_id
     assert side.current(PLACE) == BODY
 
 
@@ -312,14 +312,14 @@ DESCRIBED: dict[str, Any] = {
 
 
 def test_metadata_and_tags_come_back_as_they_were(aws: Side) -> None:
-    placed = aws.destination.put(to(PLACE), a_source(**DESCRIBED), BODY, overwrite=False)
+    placed = aws.destination.put(to(PLACE), a_source(**DESCRIBED), BODY, overwrite=None)
     found = fetched(placed, "back/a")
     assert {name: getattr(found, name) for name in DESCRIBED} == DESCRIBED
 
 
 def test_what_no_header_can_carry_is_encoded_and_no_class_of_archives_is_set(aws: Side) -> None:
     source = a_source(user_metadata={"name": "J\u00f6rg\n"}, storage_class="DEEP_ARCHIVE")
-    found = fetched(aws.destination.put(to(PLACE), source, BODY, overwrite=False), "back/a")
+    found = fetched(aws.destination.put(to(PLACE), source, BODY, overwrite=None), "back/a")
     assert found.user_metadata == {"name": "=?UTF-8?B?SsO2cmcK?="}
     assert found.storage_class == ""
 
@@ -327,7 +327,7 @@ def test_what_no_header_can_carry_is_encoded_and_no_class_of_archives_is_set(aws
 def test_every_key_can_be_put(aws: Side) -> None:
     for key in BAD_KEYS:
         body = key.encode()
-        placed = aws.destination.put(to(f"s3://{ELSEWHERE}/{key}", body), a_source(body), body, overwrite=False)
+        placed = aws.destination.put(to(f"s3://{ELSEWHERE}/{key}", body), a_source(body), body, overwrite=None)
         assert placed.version_id
         assert aws.current(f"s3://{ELSEWHERE}/{key}") == body
 
@@ -347,13 +347,13 @@ def test_what_somebody_else_put_there_is_compared_by_its_etag_or_its_bytes(
         clients.s3().complete_multipart_upload(**where, UploadId=upload, MultipartUpload=etags)
     else:
         clients.s3().put_object(**where, Body=standing)
-    placed = aws.destination.put(to(PLACE), a_source(), BODY, overwrite=False)
+    placed = aws.destination.put(to(PLACE), a_source(), BODY, overwrite=None)
     assert (placed.identical, bool(placed.conflict)) == (same, not same)
 
 
 @pytest.mark.parametrize("times", [1, destinations.TRIES])
 def test_an_object_that_changes_after_it_was_seen_is_looked_at_again(aws: Side, times: int) -> None:
-    aws.destination.put(to(PLACE), a_source(b"0"), b"0", overwrite=False)
+    aws.destination.put(to(PLACE), a_source(b"0"), b"0", overwrite=None)
     bodies = iter(f"{number}".encode() for number in range(1, times + 1))
 
     def another(**_: Any) -> None:
@@ -365,9 +365,9 @@ def test_an_object_that_changes_after_it_was_seen_is_looked_at_again(aws: Side, 
     try:
         if times == destinations.TRIES:
             with pytest.raises(Transient):
-                aws.destination.put(to(PLACE), a_source(), BODY, overwrite=True)
+                aws.destination.put(to(PLACE), a_source(), BODY, overwrite=LATER)
         else:
-            assert aws.destination.put(to(PLACE), a_source(), BODY, overwrite=True).version_id
+            assert aws.destination.put(to(PLACE), a_source(), BODY, overwrite=LATER).version_id
             assert aws.current(PLACE) == BODY
     finally:
         clients.s3().meta.events.unregister("before-call.s3.PutObject", unique_id="another")
@@ -379,25 +379,25 @@ def test_an_object_that_changes_after_it_was_seen_is_looked_at_again(aws: Side, 
 def test_a_large_object_is_copied_by_s3_once_it_is_thawed(side: Side) -> None:
     archive = side.archive(kind="object")
     with pytest.raises(Asleep):
-        side.destination.copy(to(PLACE), a_source(), archive, overwrite=False, until=LATER)
+        side.destination.copy(to(PLACE), a_source(), archive, overwrite=None, until=LATER)
     side.thaw(archive)
-    copied = side.destination.copy(to(PLACE), a_source(), archive, overwrite=False, until=LATER)
+    copied = side.destination.copy(to(PLACE), a_source(), archive, overwrite=None, until=LATER)
     assert copied
     assert copied == Placed(version_id=copied.version_id)
     assert side.current(PLACE) == BODY
-    again = side.destination.copy(to(PLACE), a_source(), archive, overwrite=True, until=LATER)
+    again = side.destination.copy(to(PLACE), a_source(), archive, overwrite=LATER, until=LATER)
     assert again
     assert (again.identical, again.version_id) == (True, copied.version_id)
 
 
 def test_a_copy_replaces_what_differs_only_if_told_so(side: Side) -> None:
     archive = side.archive(kind="object", storage_class="GLACIER_IR")
-    side.destination.put(to(PLACE), a_source(b"other"), b"other", overwrite=False)
-    refused = side.destination.copy(to(PLACE), a_source(), archive, overwrite=False, until=LATER)
+    side.destination.put(to(PLACE), a_source(b"other"), b"other", overwrite=None)
+    refused = side.destination.copy(to(PLACE), a_source(), archive, overwrite=None, until=LATER)
     assert refused
     assert refused.conflict
     assert side.current(PLACE) == b"other"
-    replaced = side.destination.copy(to(PLACE), a_source(), archive, overwrite=True, until=LATER)
+    replaced = side.destination.copy(to(PLACE), a_source(), archive, overwrite=LATER, until=LATER)
     assert replaced
     assert replaced.version_id
     assert side.current(PLACE) == BODY
@@ -406,17 +406,17 @@ def test_a_copy_replaces_what_differs_only_if_told_so(side: Side) -> None:
 def test_an_archive_that_is_not_what_its_manifest_states_is_not_copied(side: Side) -> None:
     archive = side.archive(BODY[::-1], kind="object", storage_class="GLACIER_IR")
     with pytest.raises(SourceDamaged):
-        side.destination.copy(to(PLACE), a_source(), archive, overwrite=False, until=LATER)
+        side.destination.copy(to(PLACE), a_source(), archive, overwrite=None, until=LATER)
     assert side.current(PLACE) is None
     gone = replace(archive, object_key="archives/0000000018.object")
     with pytest.raises(ArchiveUnreadable):
-        side.destination.copy(to(PLACE), a_source(), gone, overwrite=False, until=LATER)
+        side.destination.copy(to(PLACE), a_source(), gone, overwrite=None, until=LATER)
 
 
 def test_a_copy_gets_the_metadata_of_its_source_and_none_of_the_archives(aws: Side) -> None:
     archive = aws.archive(kind="object", storage_class="GLACIER_IR")
     described = {**DESCRIBED, "storage_class": ""}
-    placed = aws.destination.copy(to(PLACE), a_source(**described), archive, overwrite=False, until=LATER)
+    placed = aws.destination.copy(to(PLACE), a_source(**described), archive, overwrite=None, until=LATER)
     assert placed
     found = fetched(placed, "back/a")
     assert {name: getattr(found, name) for name in described} == described
@@ -442,14 +442,14 @@ def test_a_copy_in_parts_goes_on_where_the_last_call_ended(aws: Side, in_parts: 
     archive = aws.archive(LARGE, kind="object", storage_class="GLACIER_IR")
     item = to(PLACE, LARGE)
     LEDGER.settle()
-    assert in_parts.copy(item, large_source(), archive, overwrite=False, until=NOW) is None
-    placed = in_parts.copy(item, large_source(), archive, overwrite=False, until=NOW)
+    assert in_parts.copy(item, large_source(), archive, overwrite=None, until=NOW) is None
+    placed = in_parts.copy(item, large_source(), archive, overwrite=None, until=NOW)
     assert LEDGER.settle()["requests"]["s3:UploadPartCopy"] == 2
     assert placed
     assert placed == Placed(version_id=placed.version_id)
     head = clients.s3().head_object(Bucket=ELSEWHERE, Key="back/a")
     assert (head["ContentLength"], head["ContentType"]) == (len(LARGE), "video/mp4")
-    again = in_parts.copy(item, large_source(), archive, overwrite=False, until=NOW)
+    again = in_parts.copy(item, large_source(), archive, overwrite=None, until=NOW)
     assert again
     assert again.identical
 
@@ -461,11 +461,11 @@ def test_parts_of_another_version_are_given_up_and_damaged_ones_refused(aws: Sid
     archive = aws.archive(LARGE, kind="object", storage_class="GLACIER_IR")
     other = large_source(LARGE[::-1])
     item = to(PLACE, LARGE)
-    assert in_parts.copy(item, large_source(), archive, overwrite=False, until=NOW) is None
+    assert in_parts.copy(item, large_source(), archive, overwrite=None, until=NOW) is None
     with pytest.raises(Transient):
-        in_parts.copy(item, other, archive, overwrite=False, until=LATER)
+        in_parts.copy(item, other, archive, overwrite=None, until=LATER)
     with pytest.raises(SourceDamaged):
-        in_parts.copy(item, other, archive, overwrite=False, until=LATER)
+        in_parts.copy(item, other, archive, overwrite=None, until=LATER)
     assert "Uploads" not in clients.s3().list_multipart_uploads(Bucket=ELSEWHERE)
     assert aws.current(PLACE) is None
 
@@ -478,7 +478,7 @@ def test_an_upload_of_somebody_else_is_left_alone(aws: Side, in_parts: S3Destina
         upload_id = clients.s3().create_multipart_upload(**theirs, ChecksumAlgorithm=algorithm)["UploadId"]
         for number, part in enumerate(parts, start=1):
             clients.s3().upload_part(**theirs, UploadId=upload_id, PartNumber=number, Body=part)
-    placed = in_parts.copy(to(PLACE, LARGE), large_source(), archive, overwrite=False, until=LATER)
+    placed = in_parts.copy(to(PLACE, LARGE), large_source(), archive, overwrite=None, until=LATER)
     assert placed
     assert aws.current(PLACE) == LARGE
     assert len(clients.s3().list_multipart_uploads(Bucket=ELSEWHERE)["Uploads"]) == 3
@@ -539,14 +539,14 @@ def test_a_destination_that_takes_nothing_is_named_with_the_reason(
     destination: S3Destination, answers: Stubber, status: int, code: str, remedy: str
 ) -> None:
     answers.add_client_error("put_object", code, http_status_code=status)
-    placed = destination.put(to(PLACE), a_source(), BODY, overwrite=False)
+    placed = destination.put(to(PLACE), a_source(), BODY, overwrite=None)
     assert PLACE in placed.refused
     assert remedy in placed.refused
     assert placed == Placed(refused=placed.refused)
 
 
 def test_a_place_that_cannot_be_asked_for_is_refused(destination: S3Destination) -> None:
-    assert "Invalid bucket name" in destination.put(to("s3://a b/c"), a_source(), BODY, overwrite=False).refused
+    assert "Invalid bucket name" in destination.put(to("s3://a b/c"), a_source(), BODY, overwrite=None).refused
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def test_a_place_that_cannot_be_asked_for_is_refused(destination: S3Destination)
 def test_what_passes_is_tried_again(destination: S3Destination, answers: Stubber, status: int, code: str) -> None:
     answers.add_client_error("put_object", code, http_status_code=status)
     with pytest.raises(Transient):
-        destination.put(to(PLACE), a_source(), BODY, overwrite=False)
+        destination.put(to(PLACE), a_source(), BODY, overwrite=None)
 
 
 def test_a_put_says_all_in_one_request_and_leaves_out_what_only_the_transfer_needed(
@@ -572,7 +572,7 @@ def test_a_put_says_all_in_one_request_and_leaves_out_what_only_the_transfer_nee
     }
     answers.add_response("put_object", {"ETag": '"e"'}, asked)
     source = a_source(content_encoding="gzip, aws-chunked")
-    assert destination.put(to(PLACE), source, BODY, overwrite=False) == Placed(version_id="null")
+    assert destination.put(to(PLACE), source, BODY, overwrite=None) == Placed(version_id="null")
 
 
 def test_what_was_to_be_replaced_and_is_gone_is_put_as_new(destination: S3Destination, answers: Stubber) -> None:
@@ -581,7 +581,7 @@ def test_what_was_to_be_replaced_and_is_gone_is_put_as_new(destination: S3Destin
     answers.add_client_error("put_object", "NoSuchKey", http_status_code=404)
     answers.add_client_error("head_object", "404", http_status_code=404)
     answers.add_response("put_object", {"ETag": '"f"', "VersionId": "v9"})
-    assert destination.put(to(PLACE), a_source(), BODY, overwrite=True) == Placed(version_id="v9")
+    assert destination.put(to(PLACE), a_source(), BODY, overwrite=LATER) == Placed(version_id="v9")
 
 
 def head_of_archive(answers: Stubber) -> None:
@@ -605,9 +605,9 @@ def test_what_s3_denies_once_the_archive_was_seen_the_destination_denies(
     answers.add_client_error("copy_object", code, http_status_code=403)
     if raised:
         with pytest.raises(raised):
-            destination.copy(to(PLACE), a_source(), ROW, overwrite=False, until=LATER)
+            destination.copy(to(PLACE), a_source(), ROW, overwrite=None, until=LATER)
     else:
-        placed = destination.copy(to(PLACE), a_source(), ROW, overwrite=False, until=LATER)
+        placed = destination.copy(to(PLACE), a_source(), ROW, overwrite=None, until=LATER)
         assert placed
         assert PLACE in placed.refused
 
@@ -618,7 +618,7 @@ def test_an_archive_that_may_not_be_read_is_no_fault_of_the_destination(
     for _ in range(3):
         answers.add_client_error("head_object", "403", http_status_code=403)
     with pytest.raises(ClientError):
-        destination.copy(to(PLACE), a_source(), ROW, overwrite=False, until=LATER)
+        destination.copy(to(PLACE), a_source(), ROW, overwrite=None, until=LATER)
     with pytest.raises(ClientError):
         S3Glacier(stubbed, ARCHIVE).status(ROW)
 
@@ -633,9 +633,9 @@ def test_a_copy_is_proved_by_what_s3_states_of_it(
     answers.add_response("copy_object", {"CopyObjectResult": {"ETag": '"other"', **stated}, "VersionId": "v9"})
     if unproven is None:
         with pytest.raises(SourceDamaged, match="v9"):
-            destination.copy(to(PLACE), a_source(), ROW, overwrite=False, until=LATER)
+            destination.copy(to(PLACE), a_source(), ROW, overwrite=None, until=LATER)
     else:
-        assert destination.copy(to(PLACE), a_source(), ROW, overwrite=False, until=LATER) == Placed(
+        assert destination.copy(to(PLACE), a_source(), ROW, overwrite=None, until=LATER) == Placed(
             version_id="v9", unproven=True
         )
 

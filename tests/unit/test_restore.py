@@ -461,7 +461,17 @@ def test_a_job_is_good_if_every_file_is_where_it_was_wanted(ending: Ending) -> N
 
 
 def test_a_job_whose_chunks_are_missing_is_not_good() -> None:
-    assert not replace(JOB, missing_chunks=1, ended={Ending.RESTORED: 2}).good
+    given_up = replace(JOB, given_up_at=NOW, planned_chunks=1, ended={Ending.RESTORED: 2})
+    assert given_up.missing_chunks == 1
+    assert not given_up.good
+    assert given_up.complete, "of what came, everything has ended"
+    assert not replace(given_up, shares=1).complete
+
+
+def test_a_finished_job_whose_files_have_not_all_ended_is_not_good() -> None:
+    job = replace(JOB, planned_chunks=2, files=3, ended={Ending.RESTORED: 2})
+    assert job.good, "so far"
+    assert not replace(job, state=JobState.FINISHED).good
 
 
 def test_what_the_topic_is_told_has_the_totals_and_how_many_ended_in_which_way() -> None:

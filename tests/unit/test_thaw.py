@@ -254,7 +254,8 @@ def test_an_upgrade_never_puts_off_what_was_promised_before() -> None:
 def test_without_capacity_for_expedited_what_is_due_before_standard_would_be_goes_on_as_it_was() -> None:
     running = thawing(Tier.BULK, ready_at=NOW + HOUR)
     fallen = fallen_back(upgrading(running, EXPEDITED, owner="me", now=NOW), "GLACIER", NOW)
-    assert fallen == replace(running, due_at=running.ready_at, fell_back=True)
+    assert fallen == replace(running, due_at=running.ready_at, fell_back=True, settled=True)
+    assert decided(fallen, EXPEDITED) is Step.JOIN, "it is not asked for twice"
 
 
 def test_expedited_that_is_to_be_had_after_all_has_not_fallen_back() -> None:

@@ -90,7 +90,7 @@ class _Copy:
     place: _Place
     source: Source
     archive: ArchiveRow
-    overwrite: bool
+    overwrite: datetime | None
     until: datetime
 
 
@@ -118,7 +118,7 @@ class S3Destination:
             client.meta.events.register("before-parameter-build.s3", _keep_expires, unique_id="neve-keep-expires")
             client.meta.events.register("before-call.s3", _send_expires, unique_id="neve-send-expires")
 
-    def put(self, item: Item, source: Source, body: bytes, *, overwrite: bool) -> Placed:
+    def put(self, item: Item, source: Source, body: bytes, *, overwrite: datetime | None) -> Placed:
         """See neve.ports.Destination. What stands there is looked at only if it is in the way: requests cost."""
         place = _place(item)
         checksum = _base64(source.sha256)
@@ -129,12 +129,12 @@ class S3Destination:
             )
             return Placed(version_id=answer.get("VersionId", NULL_VERSION))
 
-        placed = self._put_in_place(place, source, write, overwrite=overwrite, look_first=overwrite)
+        placed = self._put_in_place(place, source, write, overwrite=overwrite, look_first=overwrite is not None)
         assert placed is not None, "a PUT is not divided"
         return placed
 
     def copy(
-        self, item: Item, source: Source, archive: ArchiveRow, *, overwrite: bool, until: datetime
+        self, item: Item, source: Source, archive: ArchiveRow, *, overwrite: datetime | None, until: datetime
     ) -> Placed | None:
         """See neve.ports.Destination.
 
@@ -151,7 +151,7 @@ class S3Destination:
         return self._put_in_place(job.place, source, write, overwrite=overwrite, look_first=True)
 
     def _put_in_place(
-        self, place: _Place, source: Source, write: Write, *, overwrite: bool, look_first: bool
+        self, place: _Place, source: Source, write: Write, *, overwrite: datetime | None, look_first: bool
     ) -> Placed | None:
         """Write on the condition that nothing stands there, or what was seen there and may be replaced."""
         condition: Mapping[str, Any] = {"IfNoneMatch": "*"}
@@ -171,12 +171,12 @@ class S3Destination:
                 return Placed(refused=str(refused))
         raise Transient(f"{place} is being written by others")
 
-    def _judge(self, place: _Place, standing: Source, source: Source, *, overwrite: bool) -> Placed | None:
+    def _judge(self, place: _Place, standing: Source, source: Source, *, overwrite: datetime | None) -> Placed | None:
         """What comes of an object that stands there; None if it is to be replaced."""
         same = self._is_same(place, standing, source)
         if same:
             return Placed(version_id=standing.version_id, modified=standing.last_modified, identical=True)
-        if overwrite:
+        if overwrite and standing.last_modified < overwrite:
             return None
         unknown = "" if same is False else ", of which S3 states nothing to compare"
         return Placed(

@@ -4,13 +4,12 @@ pk                  sk                          what
 archive#<serial>    thaw                        the archive's thaw; expires after the copy, once nobody waits for it
 archive#<serial>    wait#<kind>#<job>#<share>   a share that waits, its items, its lease
 jobs                <job>                       a job and its counters, for ever
-job#<job>           plan#<n>                    what a chunk was found to want, before anything came of it
-job#<job>           chunk#<n>                   a counted chunk, and the results of its items that need no archive
+job#<job>           chunk#<n>                   a counted chunk: its shares, and the results of items without an archive
 job#<job>           wait#<share>                which share waits where
 job#<job>           done#<share>                the results of a share that has ended
 spend               <YYYY-MM-DD>                what that day's thaws cost, in millionths of a dollar
 
-Plans, chunks, results and spend expire after restore.KEEP. Several rows change together by TransactWriteItems, which
+Chunks, results and spend expire after restore.KEEP. Several rows change together by TransactWriteItems, which
 gives way to whoever else is at one of them: that is tried again here, a few times.
 """
 
@@ -46,8 +45,9 @@ KEEP_THAW = timedelta(days=7)
 DETAIL_BYTES = 2 * DETAIL_CHARACTERS
 """500 details of 4-byte characters that nothing compresses would not fit into an item of 400 KB."""
 THREADS = 16
-TRIES = 6
-"""Pauses between them grow to 0.8 seconds, 1.6 in all at most."""
+TRIES = 9
+"""Pauses between them grow to 1.6 seconds, and come to 3 on average: twenty Extracts may be at one job's counters."""
+LONGEST_PAUSE_S = 1.6
 
 _JOBS = "jobs"
 
@@ -81,10 +81,6 @@ def _done_key(share: Share) -> Row:
 
 def _chunk_key(job_id: str, chunk: int) -> Row:
     return _key(f"job#{job_id}", f"chunk#{chunk:06d}")
-
-
-def _plan_key(job_id: str, chunk: int) -> Row:
-    return _key(f"job#{job_id}", f"plan#{chunk:06d}")
 
 
 def _job_key(job_id: str) -> Row:
@@ -143,12 +139,14 @@ def _unpack(row: Mapping[str, Any], name: str = "packed") -> list[list[Any]]:
 
 
 def _item_fields(item: Item) -> list[Any]:
-    return [item.key, item.pin, item.number, item.size_bytes, item.destination]
+    return [item.key, item.pin, item.number, item.size_bytes, item.destination, item.sha256_head]
 
 
 def _item(fields: Sequence[Any]) -> Item:
-    key, pin, number, size_bytes, destination = fields
-    return Item(key=key, pin=pin, number=number, size_bytes=size_bytes, destination=destination)
+    key, pin, number, size_bytes, destination, sha256_head = fields
+    return Item(
+        key=key, pin=pin, number=number, size_bytes=size_bytes, destination=destination, sha256_head=sha256_head
+    )
 
 
 def _result_fields(result: Result) -> list[Any]:
@@ -196,7 +194,7 @@ def _reasons(error: ClientError) -> list[str]:
 def _settled(write: Callable[[], Answer]) -> Answer:
     """What `write` answers, tried again while others are at the same rows. Raises Transient if they do not let up."""
     for attempt in range(TRIES):
-        time.sleep(random.uniform(0, 0.05 * 2**attempt) if attempt else 0)  # noqa: S311  # jitter is no secret
+        time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**attempt)) if attempt else 0)  # noqa: S311  # jitter is no secret
         with transient():
             try:
                 return write()
@@ -288,6 +286,7 @@ def _thaw_row(thaw: Thaw) -> Row:
         "wanted_days": _number(thaw.wanted_days),
         "ready_at": _text(thaw.ready_at.isoformat()),
         "fell_back": {"BOOL": thaw.fell_back},
+        "settled": {"BOOL": thaw.settled},
         "revision": _number(thaw.revision),
     }
     if thaw.due_at:
@@ -319,6 +318,7 @@ def _to_thaw(row: Mapping[str, Any]) -> Thaw:
         claimed_until=_moment(row, "claimed_until"),
         upgraded_from=Tier(row["upgraded_from"]["S"]) if "upgraded_from" in row else None,
         fell_back=row["fell_back"]["BOOL"],
+        settled=row["settled"]["BOOL"],
         revision=_int(row, "revision"),
     )
 
@@ -449,7 +449,7 @@ def _share_values(share: Share) -> list[Any]:
     return [share.archive, share.kind, share.need.tier, share.need.days, share.overwrite, items]
 
 
-def _drafted(job_id: str, chunk: int, values: Sequence[Any]) -> Share:
+def _planned_share(job_id: str, chunk: int, values: Sequence[Any]) -> Share:
     archive, kind, tier, days, overwrite, fields = values
     items = tuple(map(_item, fields))
     return Share(
@@ -475,7 +475,6 @@ def _to_job(row: Mapping[str, Any]) -> Job:
         estimate_usd=float(row["estimate_usd"]["S"]),
         state=JobState(row["state"]["S"]),
         planned_chunks=_int(row, "planned_chunks"),
-        missing_chunks=_int(row, "missing_chunks"),
         files=_int(row, "files"),
         size_bytes=_int(row, "size_bytes"),
         shares=_int(row, "shares"),
@@ -483,6 +482,7 @@ def _to_job(row: Mapping[str, Any]) -> Job:
         ended={ending: _int(row, _counter(ending)) for ending in Ending if _counter(ending) in row},
         restored_bytes=_int(row, "restored_bytes"),
         cancelled_at=_moment(row, "cancelled_at"),
+        given_up_at=_moment(row, "given_up_at"),
         finished_at=_moment(row, "finished_at"),
     )
 
@@ -520,47 +520,16 @@ class DynamoRestores(_Table):
         """See neve.ports.Restores."""
         return map(_to_job, self._query(_JOBS, ScanIndexForward=not newest_first))
 
-    def draft(
+    def planned(
         self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result], now: datetime
-    ) -> tuple[list[Share], list[Result]]:
+    ) -> list[Share] | None:
         """See neve.ports.Restores."""
-        key = _plan_key(job_id, chunk)
+        key = _chunk_key(job_id, chunk)
         row = {
             **key,
-            "packed": _pack([_share_values(share) for share in shares]),
-            "results": _pack([_result_fields(result) for result in results]),
-            "expires_at": _expiry(now + KEEP),
-        }
-        unless_there = {"ConditionExpression": "attribute_not_exists(pk)"}
-        if self._write(self.client.put_item, Item=row, **unless_there) is not None:
-            return list(shares), list(results)
-        standing = self._get(key)
-        if standing is None:
-            raise Transient(f"the plan of chunk {chunk} of job {job_id} stands and cannot be read")
-        drafted = [_drafted(job_id, chunk, values) for values in _unpack(standing)]
-        return drafted, [_result(fields) for fields in _unpack(standing, "results")]
-
-    def add(self, shares: Sequence[Share]) -> None:
-        """See neve.ports.Restores."""
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(self._add, shares))
-
-    def _add(self, share: Share) -> None:
-        fields = _share_fields(share)
-        packed = _pack([_item_fields(item) for item in share.items])
-        unless_there = {"ConditionExpression": "attribute_not_exists(pk)"}
-        self._transact(
-            {"Put": {"Item": {**_waiting_key(share), **fields, "packed": packed}, **unless_there}},
-            {"Put": {"Item": {**_pointer_key(share), **fields}, **unless_there}},
-            {"ConditionCheck": {"Key": _done_key(share), **unless_there}},
-        )
-
-    def planned(self, job_id: str, chunk: int, *, shares: Sequence[Share], results: Sequence[Result]) -> bool:
-        """See neve.ports.Restores."""
-        row = {
-            **_chunk_key(job_id, chunk),
             "packed": _pack([_result_fields(result) for result in results]),
-            "expires_at": _expiry(datetime.now(UTC) + KEEP),  # DynamoDB holds it against its own clock
+            "shares": _pack([_share_values(share) for share in shares]),
+            "expires_at": _expiry(now + KEEP),
         }
         counted = {
             "planned_chunks": 1,
@@ -569,7 +538,30 @@ class DynamoRestores(_Table):
             "shares": len(shares),
             **_counts(results),
         }
-        return self._count(job_id, counted, {"Put": {"Item": row, "ConditionExpression": "attribute_not_exists(pk)"}})
+        put = {"Put": {"Item": row, "ConditionExpression": "attribute_not_exists(pk)"}}
+        if self._count(job_id, counted, put, unless="attribute_not_exists(given_up_at)"):
+            return list(shares)
+        standing = self._get(key)
+        if standing is None:
+            return None
+        return [_planned_share(job_id, chunk, values) for values in _unpack(standing, "shares")]
+
+    def add(self, shares: Sequence[Share]) -> list[Share]:
+        """See neve.ports.Restores."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            return [share for share, waits in zip(shares, pool.map(self._add, shares), strict=True) if waits]
+
+    def _add(self, share: Share) -> bool:
+        """Whether the share waits afterwards."""
+        fields = _share_fields(share)
+        packed = _pack([_item_fields(item) for item in share.items])
+        unless_there = {"ConditionExpression": "attribute_not_exists(pk)"}
+        refused = self._transact(
+            {"Put": {"Item": {**_waiting_key(share), **fields, "packed": packed}, **unless_there}},
+            {"Put": {"Item": {**_pointer_key(share), **fields}, **unless_there}},
+            {"ConditionCheck": {"Key": _done_key(share), **unless_there}},
+        )
+        return 2 not in refused
 
     def waiting(self, archive: int) -> list[Share]:
         """See neve.ports.Restores."""
@@ -639,19 +631,13 @@ class DynamoRestores(_Table):
             {":now": _text(now.isoformat()), ":running": _text(JobState.RUNNING)},
         )
 
-    def give_up_chunks(self, job: Job) -> bool:
+    def give_up(self, job_id: str, now: datetime) -> None:
         """See neve.ports.Restores."""
-        missing = job.missing_chunks + job.chunks - job.planned_chunks
-        return self._change(
-            job.id,
-            "SET chunks = :planned, missing_chunks = :missing",
-            "#state = :running AND chunks = :chunks AND planned_chunks = :planned",
-            {
-                ":chunks": _number(job.chunks),
-                ":planned": _number(job.planned_chunks),
-                ":missing": _number(missing),
-                ":running": _text(JobState.RUNNING),
-            },
+        self._change(
+            job_id,
+            "SET given_up_at = if_not_exists(given_up_at, :now)",
+            "#state = :running",
+            {":now": _text(now.isoformat()), ":running": _text(JobState.RUNNING)},
         )
 
     def end(self, job_id: str, now: datetime) -> bool:
@@ -693,15 +679,17 @@ class DynamoRestores(_Table):
         )
         return changed is not None
 
-    def _count(self, job_id: str, counted: Mapping[str, int], *writes: Mapping[str, Row]) -> bool:
-        """Make `writes` and add to the job's counters; False, and nothing changes, if one of them was refused."""
+    def _count(self, job_id: str, counted: Mapping[str, int], *writes: Mapping[str, Row], unless: str = "") -> bool:
+        """Make `writes` and add to the job's counters; False, and nothing changes, if one of them was refused, or the
+        job by the condition `unless`.
+        """
         update = {
             "Key": _job_key(job_id),
             "UpdateExpression": "ADD " + ", ".join(f"{name} :{name}" for name in counted),
-            "ConditionExpression": "attribute_exists(pk)",
+            "ConditionExpression": "attribute_exists(pk)" + (f" AND {unless}" if unless else ""),
             "ExpressionAttributeValues": {f":{name}": _number(count) for name, count in counted.items()},
         }
         refused = self._transact(*writes, {"Update": update})
-        if refused == [len(writes)]:
+        if refused == [len(writes)] and self.job(job_id) is None:
             raise NeveError(f"there is no job {job_id} to count to")
         return not refused

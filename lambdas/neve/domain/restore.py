@@ -28,6 +28,8 @@ CHUNK_ITEMS = 500
 CHUNK_BYTES = 180_000
 """A chunk and what became of it have to fit into a message (1 MiB) and into an item of DynamoDB (400 KB)."""
 DETAIL_CHARACTERS = 200
+SHA256_HEAD = 16
+"""64 bits tell any two files apart, and a share has to stay small."""
 DESTINATION_BYTES = 6_000
 """A local path has up to 4,096 bytes; s3://, a bucket's name and a key have less."""
 LARGEST_DAYS = 365
@@ -86,13 +88,18 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """A wanted version and its place: the member `number` of the share's archive."""
+    """A wanted version and its place: the member `number` of the share's archive.
+
+    `sha256_head` is the beginning of the SHA-256 that the index states, "" if it states none: what the manifest has at
+    this number must be the same bytes.
+    """
 
     key: str
     pin: str
     number: int
     size_bytes: int
     destination: str
+    sha256_head: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +148,8 @@ class JobState(StrEnum):
 class Job:
     """A restore as it stands. The counters are those of chunks planned, and of shares and files that ended.
 
-    `estimate_usd` is what the command showed before it began. `missing_chunks` never came.
+    `estimate_usd` is what the command showed before it began. From `given_up_at` on, chunks that have not come are not
+    waited for.
     """
 
     id: str
@@ -152,7 +160,6 @@ class Job:
     estimate_usd: float = 0.0
     state: JobState = JobState.RUNNING
     planned_chunks: int = 0
-    missing_chunks: int = 0
     files: int = 0
     size_bytes: int = 0
     shares: int = 0
@@ -160,6 +167,7 @@ class Job:
     ended: Mapping[Ending, int] = field(default_factory=dict)
     restored_bytes: int = 0
     cancelled_at: datetime | None = None
+    given_up_at: datetime | None = None
     finished_at: datetime | None = None
 
     @property
@@ -170,7 +178,12 @@ class Job:
     @property
     def complete(self) -> bool:
         """Whether every item has ended."""
-        return self.planned and self.ended_shares >= self.shares
+        return (self.planned or self.given_up_at is not None) and self.ended_shares >= self.shares
+
+    @property
+    def missing_chunks(self) -> int:
+        """How many chunks never came, or came too late."""
+        return self.chunks - self.planned_chunks if self.given_up_at else 0
 
     @property
     def ended_files(self) -> int:
@@ -180,7 +193,8 @@ class Job:
     @property
     def good(self) -> bool:
         """Whether every file that ended is where it was wanted."""
-        return not self.missing_chunks and all(ending in GOOD for ending, count in self.ended.items() if count)
+        lost = self.missing_chunks or (self.state is JobState.FINISHED and self.ended_files < self.files)
+        return not lost and all(ending in GOOD for ending, count in self.ended.items() if count)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ there until `warm_until`). Every change is conditional on the row's revision: wh
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -65,6 +66,8 @@ CLAIM = timedelta(minutes=16)
 """A claim is another's to take over after this: no function runs longer than 15 minutes."""
 GLANCE = timedelta(minutes=15)
 """How often the sweep looks whether anything still waits for a warm copy."""
+LOOK = timedelta(hours=6)
+"""How often S3 is asked about a thaw that is not due yet. A copy stays for a day at least, so none is missed."""
 PATIENCE = timedelta(hours=1)
 """How long after its promise, and after each question, an overdue thaw is asked about again."""
 MARGIN = timedelta(hours=6)
@@ -90,7 +93,8 @@ class Thaw:
     `days` are those of the request that runs, `wanted_days` the most that anyone asked for. `ready_at` is when the copy
     is promised (claimed: will be, if S3 accepts now), `warm_until` when it expires. `claimed_by` asks S3, and may be
     taken for dead after `claimed_until`; `upgraded_from` is the tier that runs while a faster one is being asked for.
-    `fell_back` says that Expedited was not to be had. `due_at` is when the sweep looks, None for never.
+    `fell_back` says that Expedited was not to be had, and `settled` that S3 has refused a faster tier for this thaw:
+    it is not asked again. `due_at` is when the sweep looks, None for never.
     """
 
     archive: int
@@ -105,6 +109,7 @@ class Thaw:
     claimed_until: datetime | None = None
     upgraded_from: Tier | None = None
     fell_back: bool = False
+    settled: bool = False
     revision: int = 0
 
     def is_warm(self, now: datetime, *, for_days: int = 0) -> bool:
@@ -116,6 +121,13 @@ class Thaw:
     def is_cold(self, now: datetime) -> bool:
         """Whether there was a copy, and it is as good as gone."""
         return self.state is ThawState.WARM and not self.is_warm(now)
+
+
+def combined(needs: Iterable[Need]) -> Need:
+    """What serves all of `needs`, of which there is at least one: the fastest tier, the most days."""
+    needed = list(needs)
+    order = list(Tier)
+    return Need(tier=max((need.tier for need in needed), key=order.index), days=max(need.days for need in needed))
 
 
 def needs_thaw(storage_class: str) -> bool:
@@ -144,7 +156,7 @@ def decide(thaw: Thaw | None, storage_class: str, need: Need, *, owner: str, now
     if thaw.state is ThawState.CLAIMED and _may_claim(thaw, owner, now):
         return Step.UPGRADE if thaw.upgraded_from else Step.REQUEST
     soon = max(thaw.ready_at, now) <= now + promise(storage_class, need.tier)
-    if soon or not _faster(storage_class, need.tier, thaw.tier):
+    if soon or thaw.settled or not _faster(storage_class, need.tier, thaw.tier):
         return Step.JOIN
     return Step.WAIT if thaw.state is ThawState.CLAIMED else Step.UPGRADE
 
@@ -196,19 +208,17 @@ def accepted(claim: Thaw, storage_class: str, now: datetime) -> Thaw:
     ready_at = now + promise(storage_class, claim.tier)
     if claim.upgraded_from:
         ready_at = min(ready_at, max(claim.ready_at, now))
-    thaw = _unclaimed(claim, state=ThawState.THAWING, ready_at=ready_at, due_at=ready_at)
+    thaw = _unclaimed(claim, state=ThawState.THAWING, ready_at=ready_at, due_at=next_look(ready_at, now))
     return replace(thaw, fell_back=claim.fell_back and claim.tier is not Tier.EXPEDITED)
 
 
 def joined(claim: Thaw, now: datetime) -> Thaw:
-    """The row once S3 has said that a thaw runs already. A claim to upgrade has changed nothing, then."""
+    """The row once S3 has said that a thaw runs already: a claim to upgrade has changed nothing, and never will."""
     ready_at = max(claim.ready_at, now)
-    return _unclaimed(
-        claim,
-        state=ThawState.THAWING,
+    return replace(
+        _unclaimed(claim, state=ThawState.THAWING, ready_at=ready_at, due_at=next_look(ready_at, now)),
         tier=claim.upgraded_from or claim.tier,
-        ready_at=ready_at,
-        due_at=ready_at,
+        settled=claim.settled or claim.upgraded_from is not None,
     )
 
 
@@ -219,10 +229,17 @@ def fallen_back(claim: Thaw, storage_class: str, now: datetime) -> Thaw:
     """
     standard = now + promise(storage_class, Tier.STANDARD)
     if not claim.upgraded_from:
-        return replace(claim, tier=Tier.STANDARD, ready_at=standard, fell_back=True)
+        return replace(claim, tier=Tier.STANDARD, ready_at=standard, fell_back=True, settled=True)
     if claim.ready_at <= standard:
         return replace(joined(claim, now), fell_back=True)
-    return replace(claim, tier=Tier.STANDARD, fell_back=True)
+    return replace(claim, tier=Tier.STANDARD, fell_back=True, settled=True)
+
+
+def next_look(ready_at: datetime, now: datetime) -> datetime:
+    """When the sweep asks S3 about a thaw whose event has not come: S3 is often done long before it has to be, and the
+    copy may expire before the promise does.
+    """
+    return min(ready_at, now + LOOK) if ready_at > now else now + PATIENCE
 
 
 def warmed(thaw: Thaw | None, archive: int, *, until: datetime, now: datetime) -> Thaw:
@@ -267,11 +284,10 @@ def _faster(storage_class: str, tier: Tier, than: Tier) -> bool:
     return promise(storage_class, tier) < promise(storage_class, than)
 
 
-def _unclaimed(thaw: Thaw, *, state: ThawState, ready_at: datetime, due_at: datetime, tier: Tier | None = None) -> Thaw:
+def _unclaimed(thaw: Thaw, *, state: ThawState, ready_at: datetime, due_at: datetime) -> Thaw:
     return replace(
         thaw,
         state=state,
-        tier=tier or thaw.tier,
         ready_at=ready_at,
         due_at=due_at,
         claimed_by="",

@@ -24,6 +24,7 @@ from neve.domain.ranges import Read, reads
 from neve.domain.restore import (
     Ending,
     Item,
+    JobState,
     Kind,
     Result,
     Share,
@@ -128,6 +129,8 @@ class Extractor:
         waiting = [share for share in self.restores.waiting(serial) if share.kind is self.kind]
         if not waiting:
             return Extracted()
+        # Those never begun first: one that breaks every process that begins it must not hold back the others.
+        waiting.sort(key=lambda share: (share.first_leased_at is not None, share.first_leased_at, share.id))
         archive = self.archives.get(serial)
         if archive is None:
             raise NeveError(f"files wait for archive {serial}, which has no row: restore the table `archives`")
@@ -166,17 +169,25 @@ class Extractor:
     def _share(
         self, share: Share, archive: ArchiveRow, manifest: Manifest | None, owner: str, until: datetime
     ) -> Extracted:
+        job = self.restores.job(share.job)
+        if job is None or job.state is JobState.FINISHED or job.cancelled_at:
+            results = all_ended(share.items, Ending.CANCELLED, "the job was cancelled")
+            return self._finish(share, results, owner, Extracted())
+        overwrite = job.created_at if share.overwrite else None
         members, results = _matched(share.items, manifest)
         for result in results:
             self._park(archive, result)
         if manifest is not None and manifest.kind == "object":
-            done = self._object(share, archive, members, until)
+            done = self._object(share, archive, members, overwrite, until)
         else:
-            done = self._members(share, archive, members)
+            done = self._members(share, archive, members, overwrite)
         if done is None:
             return Extracted(left=1)
         extracted, endings = done
-        results += endings
+        return self._finish(share, results + endings, owner, extracted)
+
+    def _finish(self, share: Share, results: list[Result], owner: str, extracted: Extracted) -> Extracted:
+        """End the share, and its job if this was the last."""
         if not self.restores.finish(share, results, owner=owner, now=self.clock()):
             return extracted  # the lease ran out, and who took it over counts the files
         for result in results:
@@ -186,7 +197,11 @@ class Extractor:
         return extracted + Extracted(shares=1, endings=counts)
 
     def _members(
-        self, share: Share, archive: ArchiveRow, members: Mapping[int, tuple[Member, list[Item]]]
+        self,
+        share: Share,
+        archive: ArchiveRow,
+        members: Mapping[int, tuple[Member, list[Item]]],
+        overwrite: datetime | None,
     ) -> tuple[Extracted, list[Result]]:
         """Bring the members of a tar home."""
         planned = reads(member for member, _ in members.values())
@@ -195,7 +210,7 @@ class Extractor:
             def bring(read: Read) -> list[Result]:
                 bodies = self._bodies(read, archive)
                 puts = [
-                    putters.submit(self._put, share, archive, member, item, bodies[member.number])
+                    putters.submit(self._put, share, archive, member, item, bodies[member.number], overwrite)
                     for member in read.members
                     for item in members[member.number][1]
                 ]
@@ -203,7 +218,7 @@ class Extractor:
 
             results = [result for ended in readers.map(bring, planned) for result in ended]
             empty = [
-                putters.submit(self._put, share, archive, member, item, b"")
+                putters.submit(self._put, share, archive, member, item, b"", overwrite)
                 for member, items in members.values()
                 if not member.source.size_bytes
                 for item in items
@@ -232,13 +247,21 @@ class Extractor:
                 break
         return bodies
 
-    def _put(self, share: Share, archive: ArchiveRow, member: Member, item: Item, body: bytes | str) -> Result:
+    def _put(  # noqa: PLR0917  # called by the pool
+        self,
+        share: Share,
+        archive: ArchiveRow,
+        member: Member,
+        item: Item,
+        body: bytes | str,
+        overwrite: datetime | None,
+    ) -> Result:
         """Put one file in its place."""
         if isinstance(body, str):
             damaged = Result(item=item, ending=Ending.DAMAGED, detail=body)
             self._park(archive, damaged)
             return damaged
-        placed = self.destination.put(item, member.source, body, overwrite=share.overwrite)
+        placed = self.destination.put(item, member.source, body, overwrite=overwrite)
         return self._placed(share, archive, member, item, placed)
 
     def _object(
@@ -246,6 +269,7 @@ class Extractor:
         share: Share,
         archive: ArchiveRow,
         members: Mapping[int, tuple[Member, list[Item]]],
+        overwrite: datetime | None,
         until: datetime,
     ) -> tuple[Extracted, list[Result]] | None:
         """Bring a large object home, which is the whole archive; None if the time did not suffice."""
@@ -253,7 +277,7 @@ class Extractor:
         for member, items in members.values():
             for item in items:
                 try:
-                    placed = self.destination.copy(item, member.source, archive, overwrite=share.overwrite, until=until)
+                    placed = self.destination.copy(item, member.source, archive, overwrite=overwrite, until=until)
                 except (ArchiveUnreadable, SourceDamaged) as error:
                     results.append(Result(item=item, ending=Ending.DAMAGED, detail=str(error)))
                     self._park(archive, results[-1])
@@ -307,8 +331,10 @@ class Extractor:
 
     def _thaw_again(self, archive: ArchiveRow, share: Share) -> None:
         """S3 says that the archive sleeps. Unless a thaw runs already, whose event will come, it is asked for anew."""
+        if not needs_thaw(archive.storage_class):
+            raise NeveError(f"{archive.object_key} sleeps, though its row says {archive.storage_class}: who moved it?")
         thaw = self.thaws.get(archive.serial)
-        if thaw is not None and thaw.state is not ThawState.WARM and needs_thaw(archive.storage_class):
+        if thaw is not None and thaw.state is not ThawState.WARM:
             return
         if thaw is None or self.thaws.drop(thaw):
             request = ThawRequest(archive=archive.serial, need=share.need)
@@ -339,13 +365,18 @@ def _matched(
     for item in items:
         wanted[item.number].append(item)
     for number, these in sorted(wanted.items()):
-        if manifest is None:
-            missing += all_ended(these, Ending.DAMAGED, "the manifest is gone, or cannot be read")
-        elif number >= len(manifest.members):
-            missing += all_ended(these, Ending.DAMAGED, f"the archive has no member {number}: the index is wrong")
-        else:
-            matched[number] = (manifest.members[number], these)
+        member = manifest.members[number] if manifest is not None and number < len(manifest.members) else None
+        agreed = [item for item in these if member is not None and _agree(item, member)]
+        what = "the manifest is gone, or cannot be read" if manifest is None else "the index is wrong, or the manifest"
+        missing += all_ended((item for item in these if item not in agreed), Ending.DAMAGED, what)
+        if member is not None and agreed:
+            matched[number] = (member, agreed)
     return matched, missing
+
+
+def _agree(item: Item, member: Member) -> bool:
+    """Whether index and manifest speak of the same bytes."""
+    return item.size_bytes == member.source.size_bytes and member.source.sha256.startswith(item.sha256_head)
 
 
 def _checked(body: bytes, member: Member) -> bytes | str:

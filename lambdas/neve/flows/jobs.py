@@ -25,11 +25,15 @@ class JobEnder:
     clock: Callable[[], datetime]
 
     def end(self, job_id: str) -> bool:
-        """End the job if all of it has ended; whether this call did."""
+        """End the job if all of it has ended; whether this call did.
+
+        A job that was given up ends when nothing of it waits: shares may be counted that were never made to wait.
+        """
         job = self.restores.job(job_id)
-        if job is None or job.state is JobState.FINISHED or not job.complete:
+        if job is None or job.state is JobState.FINISHED:
             return False
-        if not self.restores.end(job_id, self.clock()):
+        over = job.complete or (job.given_up_at is not None and not any(True for _ in self.restores.waiting_of(job_id)))
+        if not over or not self.restores.end(job_id, self.clock()):
             return False
         self.announce(job_id)
         return True

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from neve.domain.index import ArchiveRow, FileRow, newest
 from neve.domain.restore import (
+    SHA256_HEAD,
     Ending,
     Item,
     JobState,
@@ -26,7 +27,7 @@ from neve.domain.restore import (
     render_thawed,
 )
 from neve.domain.thaw import Step, offered
-from neve.errors import ArchiveUnreadable, Busy, EventInvalid, OverCap
+from neve.errors import ArchiveUnreadable, EventInvalid, OverCap
 from neve.flows.jobs import JobEnder, end_unfetched
 from neve.flows.thaw import Thawer
 from neve.ports import Archives, Files, Restores
@@ -63,25 +64,25 @@ class RestorePlanner:
         then the same message does what is left.
         """
         job = self.restores.open(request.opened())
-        if job.state is JobState.FINISHED:
-            if job.missing_chunks:
-                raise EventInvalid(f"chunk {request.chunk} came after job {job.id} was ended without it: restore again")
+        if job.state is JobState.FINISHED and not job.missing_chunks:
             return Planned()
         wanted = list(dict.fromkeys(request.items))
         archives, items, unplaced = self._place(wanted, request)
-        shares, unplaced = self.restores.draft(
-            request.job, request.chunk, shares=_shares(request, items), results=unplaced, now=self.clock()
+        shares = self.restores.planned(
+            job.id, request.chunk, shares=_shares(request, items), results=unplaced, now=self.clock()
         )
+        if shares is None:
+            if job.cancelled_at:
+                return Planned()
+            raise EventInvalid(f"chunk {request.chunk} came after job {job.id} was given up: restore its files again")
+        waiting = self.restores.add(shares)
         archives |= self._archives({share.archive for share in shares} - archives.keys())  # an earlier try's
-        self.restores.add(shares)
-        first = self.restores.planned(request.job, request.chunk, shares=shares, results=unplaced)
-        waiting = shares if first else self._still_waiting(shares)
         steps: Counter[Step] = Counter()
-        if self._cancelled(request.job):
+        if self._cancelled(job.id):
             self._end(waiting, Ending.CANCELLED, "the job was cancelled before this was planned", owner)
         else:
             self._thaw(waiting, archives, owner, steps)
-        self.ender.end(request.job)
+        self.ender.end(job.id)
         return Planned(files=len(wanted), shares=len(shares), unplaced=len(unplaced), steps=steps)
 
     def thaw(self, request: ThawRequest, *, owner: str) -> Step:
@@ -111,6 +112,7 @@ class RestorePlanner:
                 number=row.number if row else 0,
                 size_bytes=row.size_bytes if row else 0,
                 destination=each.destination,
+                sha256_head=row.sha256[:SHA256_HEAD] if row else "",
             )
             archive = archives.get(row.archive) if row else None
             refusal = self._refusal(each, row, archive, request)
@@ -150,14 +152,6 @@ class RestorePlanner:
             rows = zip(ordered, pool.map(self.archives.get, ordered), strict=True)
             return {serial: row for serial, row in rows if row is not None}
 
-    def _still_waiting(self, shares: Sequence[Share]) -> list[Share]:
-        """Those of `shares`, planned by an earlier try, that have not ended since."""
-        return [
-            share
-            for share in shares
-            if any((each.job, each.id) == (share.job, share.id) for each in self.restores.waiting(share.archive))
-        ]
-
     def _cancelled(self, job_id: str) -> bool:
         """Read after the shares were added: who cancels first notes it, and then ends what it finds."""
         job = self.restores.job(job_id)
@@ -166,8 +160,8 @@ class RestorePlanner:
     def _thaw(
         self, shares: Sequence[Share], archives: Mapping[int, ArchiveRow], owner: str, steps: Counter[Step]
     ) -> None:
-        """Have each share's archive thawed. One that another is just asking for holds back none of the others."""
-        busy: Busy | None = None
+        """Have each share's archive thawed. One for which this fails holds back none of the others."""
+        failed: Exception | None = None
         for share in shares:
             try:
                 steps[self.thawer.ensure(archives[share.archive], share.need, owner=owner)] += 1
@@ -175,10 +169,10 @@ class RestorePlanner:
                 self._end([share], Ending.OVER_CAP, str(error), owner)
             except ArchiveUnreadable as error:
                 self._unreadable(share.archive, str(error), owner)
-            except Busy as error:
-                busy = error
-        if busy is not None:
-            raise busy
+            except Exception as error:  # noqa: BLE001  # raised below
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _unreadable(self, archive: int, detail: str, owner: str) -> None:
         """An archive's object is gone. Extract finds that, too, and parks each file; those of folders end here."""

@@ -5,10 +5,12 @@ It asks for no thaw itself: PlanRestore does, which knows the pace and the price
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
 
 from neve.domain.index import ArchiveRow
 from neve.domain.restore import (
@@ -21,14 +23,17 @@ from neve.domain.restore import (
     render_thaw_request,
     render_thawed,
 )
-from neve.domain.thaw import GLANCE, MARGIN, PATIENCE, Need, Thaw, ThawState, needs_thaw, warmed
+from neve.domain.thaw import GLANCE, MARGIN, PATIENCE, Thaw, ThawState, combined, needs_thaw, next_look
 from neve.errors import ArchiveUnreadable
 from neve.flows.jobs import JobEnder, end_unfetched
+from neve.flows.thaw import mark_warm
 from neve.ports import Archives, CopyStatus, Glacier, Queue, Restores, Thaws
 
-CHUNKS_WITHIN = timedelta(days=1)
-"""A chunk that has not come by then was never sent, or waits in a dead-letter queue."""
+GIVEN_UP_AFTER = timedelta(days=7)
+"""A chunk that has not come by then was never sent, or waits in a dead-letter queue, whose alarm rang days ago."""
 THREADS = 16
+BATCH = 500
+"""Thaws in memory at a time."""
 EXPIRED = "the thawed copy expired before it was fetched: `neve restore --resume` asks for it again"
 CANCELLED = "the job was cancelled"
 
@@ -71,27 +76,46 @@ class RestoreSweeper:
     clock: Callable[[], datetime]
 
     def sweep(self, *, owner: str) -> Swept:
-        """Look at every thaw and every job that is due. Whatever ends this sweep, the next one has less to do."""
+        """Look at every job and every thaw that is due. Whatever ends this sweep, the next one has less to do.
+
+        One that fails holds back none of the others; what it failed with is raised at the end.
+        """
+        failures: list[Exception] = []
+
+        def looked_at(look: Callable[[], Swept]) -> Swept:
+            try:
+                return look()
+            except Exception as error:  # noqa: BLE001  # raised below
+                failures.append(error)
+                return Swept()
+
         total = Swept()
-        for thaw in self.thaws.due(self.clock()):
-            total += self._warm(thaw, owner) if thaw.state is ThawState.WARM else self._cold(thaw)
         for job in self.restores.due(self.clock()):
-            total += self._job(job, owner)
+            total += looked_at(partial(self._job, job, owner))
+        thaws = self.thaws.due(self.clock())
+        with ThreadPoolExecutor(THREADS) as pool:
+            while batch := list(islice(thaws, BATCH)):
+                total = sum(pool.map(looked_at, [partial(self._thaw, thaw, owner) for thaw in batch]), total)
+        if failures:
+            raise failures[0]
         return total
 
+    def _thaw(self, thaw: Thaw, owner: str) -> Swept:
+        return self._warm(thaw, owner) if thaw.state is ThawState.WARM else self._cold(thaw)
+
     def _cold(self, thaw: Thaw) -> Swept:
-        """A claim whose maker has died, or a thaw later than promised: only S3 knows what became of it."""
+        """A claim whose maker has died, or a thaw whose event has not come: only S3 knows what became of it."""
         now = self.clock()
-        archive = self.archives.get(thaw.archive)
-        status = self._status(archive)
-        if archive is not None and status.warm_until and status.warm_until > now:
-            if self.thaws.swap(thaw, warmed(thaw, thaw.archive, until=status.warm_until, now=now)):
-                self.extract_queue.send(render_thawed(thaw.archive))
+        status = self._status(self.archives.get(thaw.archive))
+        if status.warm_until and status.warm_until > now:
+            mark_warm(self.thaws, thaw.archive, until=status.warm_until, now=now, requests_queue=self.requests_queue)
+            self.extract_queue.send(render_thawed(thaw.archive))
             return Swept(thawed=1)
         if status.running and thaw.state is ThawState.THAWING:
-            self.thaws.swap(thaw, replace(thaw, due_at=now + PATIENCE))
+            self.thaws.swap(thaw, replace(thaw, due_at=next_look(thaw.ready_at, now)))
             return Swept(overdue=int(thaw.ready_at + PATIENCE <= now))
-        if not self.restores.waiting(thaw.archive):
+        waiting = self.restores.waiting(thaw.archive)
+        if not waiting:
             self.thaws.drop(thaw)
             return Swept()
         if thaw.state is ThawState.CLAIMED:
@@ -99,7 +123,7 @@ class RestoreSweeper:
             self.thaws.swap(thaw, replace(thaw, due_at=now + GLANCE))
         elif not self.thaws.drop(thaw):
             return Swept()
-        self._ask(thaw.archive, Need(tier=thaw.tier, days=thaw.wanted_days))
+        self._ask(thaw.archive, waiting)
         return Swept(lost=1)
 
     def _status(self, archive: ArchiveRow | None) -> CopyStatus:
@@ -115,22 +139,20 @@ class RestoreSweeper:
         waiting = self.restores.waiting(thaw.archive)
         for_extract = [share for share in waiting if share.kind is Kind.S3]
         local = [share for share in waiting if share.kind is Kind.LOCAL]
-        if not waiting:
-            self.thaws.swap(thaw, replace(thaw, due_at=None))
-            return Swept()
         expired = self._expire(local, owner) if thaw.is_cold(now) else 0
-        if not for_extract:
-            self.thaws.swap(thaw, replace(thaw, due_at=now + GLANCE))
-            return Swept(expired=expired)
-        until = thaw.warm_until or now
-        self.thaws.swap(thaw, replace(thaw, due_at=now + GLANCE))
-        if until < now + MARGIN:
-            self._ask(thaw.archive, Need(tier=thaw.tier, days=max(1, thaw.wanted_days)))
-        else:
+        due_at: datetime | None = None
+        if for_extract:
+            due_at = now + GLANCE
+        elif local and not thaw.is_cold(now):
+            due_at = thaw.warm_until  # the command fetches what waits, or it expires
+        self.thaws.swap(thaw, replace(thaw, due_at=due_at))
+        if for_extract and (thaw.warm_until or now) < now + MARGIN:
+            self._ask(thaw.archive, for_extract)
+        elif for_extract:
             self.extract_queue.send(render_thawed(thaw.archive))
-        return Swept(expired=expired, moved=len({share.archive for share in for_extract}))
+        return Swept(expired=expired, moved=int(bool(for_extract)))
 
-    def _expire(self, shares: list[Share], owner: str) -> int:
+    def _expire(self, shares: Sequence[Share], owner: str) -> int:
         expired = end_unfetched(self.restores, shares, Ending.EXPIRED, EXPIRED, owner=owner, clock=self.clock)
         for job_id in {share.job for share in shares}:
             self.ender.end(job_id)
@@ -142,34 +164,40 @@ class RestoreSweeper:
         The next look is put off first: a job of very many archives must not keep the sweep from all others.
         """
         now = self.clock()
+        self.restores.postpone(job.id, now + PATIENCE)
         if job.state is JobState.FINISHED:
             self.ender.announce(job.id)
             return Swept(ended=1)
-        self.restores.postpone(job.id, now + PATIENCE)
-        if not job.planned and job.created_at + CHUNKS_WITHIN < now:
-            self.restores.give_up_chunks(job)
         waiting = list(self.restores.waiting_of(job.id))
         if job.cancelled_at:
             end_unfetched(self.restores, waiting, Ending.CANCELLED, CANCELLED, owner=owner, clock=self.clock)
             waiting = []
+        if job.cancelled_at or job.created_at + GIVEN_UP_AFTER < now:
+            self.restores.give_up(job.id, now)
+        by_archive = {(share.archive, share.kind): share for share in waiting}
         with ThreadPoolExecutor(THREADS) as pool:
-            by_archive = {(share.archive, share.kind): share for share in waiting}
-            moved = sum(pool.map(lambda share: self._move(share, job), by_archive.values()))
-        return Swept(moved=moved, ended=int(self.ender.end(job.id)))
+            total = sum(pool.map(lambda share: self._move(share, job, owner), by_archive.values()), Swept())
+        return total + Swept(ended=int(self.ender.end(job.id)))
 
-    def _move(self, share: Share, job: Job) -> int:
-        """Have an archive thawed, or read, for which nobody does anything; 1 if so."""
+    def _move(self, share: Share, job: Job, owner: str) -> Swept:
+        """Have an archive thawed, or read, for which nobody does anything."""
         thaw = self.thaws.get(share.archive)
         if thaw is not None:
             if thaw.due_at is None:  # nothing waited when the sweep last looked: now it does
                 self.thaws.swap(thaw, replace(thaw, due_at=self.clock()))
-            return int(thaw.due_at is None)
+            return Swept(moved=int(thaw.due_at is None))
         archive = self.archives.get(share.archive)
         if archive is None or needs_thaw(archive.storage_class):
-            self._ask(share.archive, job.need)
+            self._ask(share.archive, [share])
         elif share.kind is Kind.S3:
             self.extract_queue.send(render_thawed(share.archive))
-        return 1
+        elif job.created_at + timedelta(days=job.need.days) < self.clock():
+            return Swept(expired=self._expire([share], owner))
+        else:
+            return Swept()  # it can be read at any time: the command has its days to fetch it
+        return Swept(moved=1)
 
-    def _ask(self, archive: int, need: Need) -> None:
+    def _ask(self, archive: int, waiting: Sequence[Share]) -> None:
+        """Have PlanRestore see to an archive, for all that wait."""
+        need = combined(share.need for share in waiting)
         self.requests_queue.send(render_thaw_request(ThawRequest(archive=archive, need=need)))

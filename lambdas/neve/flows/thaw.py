@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from neve.domain.index import ArchiveRow
 from neve.domain.restore import ThawRequest, render_thaw_request, render_thawed
@@ -31,12 +31,15 @@ from neve.domain.thaw import (
     upgrading,
     warmed,
 )
-from neve.errors import Busy, Transient
+from neve.errors import Busy, OverCap, Transient
 from neve.ports import Answer, Glacier, Queue, Thaws
 
 TRIES = 10
 """How often a thaw may change under one's eyes before the message had better come again."""
-RETRY_S = 30
+RETRY_S = 120
+"""Ten deliveries outlast a claim whose maker has died."""
+SLACK = timedelta(hours=1)
+"""A copy lasts for whole days from its completion, and the event comes a moment later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,13 @@ class Thawer:
             now = self.clock()
             thaw = self.thaws.get(archive.serial) if needs_thaw(archive.storage_class) else None
             step = decide(thaw, archive.storage_class, need, owner=owner, now=now)
-            if self._take(step, thaw, archive, need, owner):
+            try:
+                taken = self._take(step, thaw, archive, need, owner)
+            except OverCap:
+                if step is not Step.UPGRADE:
+                    raise
+                return Step.JOIN  # what runs is paid for
+            if taken:
                 return step
         raise Transient(f"the thaw of archive {archive.serial} keeps changing")
 
@@ -180,17 +189,18 @@ def mark_warm(thaws: Thaws, archive: int, *, until: datetime, now: datetime, req
     """Note that the copy of an archive is there `until` then.
 
     A late event, of a copy that has expired since, changes nothing, and a repeated one neither. If somebody joined who
-    needs the copy for longer than the first request asked, PlanRestore is told to extend it.
+    needs the copy for longer than it will be there, PlanRestore is told to extend it.
     """
+    if until <= now:
+        return
     for _ in range(TRIES):
         thaw = thaws.get(archive)
-        if until <= now:
+        if thaw is not None and thaw.is_warm(now) and thaw.warm_until is not None and thaw.warm_until >= until:
             return
-        if thaw is None or not thaw.is_warm(now) or thaw.warm_until is None or thaw.warm_until < until:
-            thaw = thaws.swap(thaw, warmed(thaw, archive, until=until, now=now))
-        if thaw is not None:
-            if thaw.wanted_days > thaw.days:
-                need = Need(tier=thaw.tier, days=thaw.wanted_days)
+        warm = thaws.swap(thaw, warmed(thaw, archive, until=until, now=now))
+        if warm is not None:
+            if until + SLACK < now + timedelta(days=warm.wanted_days):
+                need = Need(tier=warm.tier, days=warm.wanted_days)
                 requests_queue.send(render_thaw_request(ThawRequest(archive=archive, need=need)))
             return
     raise Transient(f"the thaw of archive {archive} keeps changing")
