@@ -418,7 +418,7 @@ def check(step: Step, thaw: Thaw | None, storage_class: str, need: Need, now: da
         thaw is not None
         and state is ThawState.CLAIMED
         and thaw.claimed_by != "me"
-        and (thaw.claimed_until is not None and thaw.claimed_until >= now)
+        and (thaw.claimed_until is not None and thaw.claimed_until > now)
     )
     usable = thaw is not None and thaw.is_warm(now)
     in_time = thaw is not None and max(thaw.ready_at, now) <= now + promise(storage_class, need.tier)
@@ -435,7 +435,7 @@ def check(step: Step, thaw: Thaw | None, storage_class: str, need: Need, now: da
             assert (thaw.warm_until >= now + timedelta(days=need.days)) == (step is Step.READ)
         case Step.JOIN:
             assert running or live
-            assert in_time or not faster
+            assert in_time or not faster or (thaw is not None and thaw.settled)
         case Step.WAIT:
             assert live
             assert faster
