@@ -53,7 +53,7 @@ class RestoreStack(cdk.Stack):
         self.requests = queue_with_dead_letters(self, "RestoreRequests", timeout_s=settings.plan_timeout_s)
         self.extract = queue_with_dead_letters(self, "Extract", timeout_s=settings.extract_timeout_s)
         self.sweep = queue_with_dead_letters(
-            self, "SweepRestores", timeout_s=settings.sweep_timeout_s, retention=SWEEP_RETENTION
+            self, "SweepRestores", timeout_s=settings.plan_timeout_s, retention=SWEEP_RETENTION
         )
         self.restored_topic = topic(
             self,
@@ -206,8 +206,8 @@ class RestoreStack(cdk.Stack):
                 restored_topic=self.restored_topic.topic_arn,
             ),
             platform=settings.lambda_platform,
-            timeout_s=settings.sweep_timeout_s,
-            memory_mib=256,
+            timeout_s=settings.plan_timeout_s,
+            memory_mib=512,
         )
         allow(made, ["dynamodb:Query"], f"{storage.restores_table.table_arn}/index/{UNFINISHED_INDEX}")
         self._allow_jobs(made)

@@ -224,8 +224,9 @@ class CopyStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """What became of a file at its destination. `version_id` is that of the object neve wrote, "" if it wrote none.
+    """What became of a file at its destination.
 
+    `version_id` is that of the object neve wrote, or of the `identical` one that stood there, last `modified` then.
     `conflict` says what stands there instead; `refused` why the destination takes nothing.
     """
 

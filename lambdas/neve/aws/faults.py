@@ -36,6 +36,8 @@ _PASSING = frozenset(
         "TokenRefreshRequired",
         "TooManyRequestsException",
         "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
     }
 )
 """Codes of S3, SQS and DynamoDB, and of the statements in a DynamoDB batch, that say: later.

@@ -404,8 +404,11 @@ def _request(message: Mapping[str, Any], need: Need) -> Request:
         raise EventInvalid(f"an estimate of {request.estimate_usd} USD")
     if not 1 <= request.chunk <= request.chunks < 1_000_000:
         raise EventInvalid(f"chunk {request.chunk} of {request.chunks}")
-    if not 1 <= len(request.items) <= CHUNK_ITEMS:
-        raise EventInvalid(f"a chunk has 1 to {CHUNK_ITEMS} items, this one has {len(request.items)}")
+    size = sum(len(json.dumps(_wanted_fields(each))) for each in request.items)
+    if not 1 <= len(request.items) <= CHUNK_ITEMS or (size > CHUNK_BYTES and len(request.items) > 1):
+        raise EventInvalid(
+            f"a chunk has 1 to {CHUNK_ITEMS} items in {CHUNK_BYTES} bytes, this one has {len(request.items)} in {size}"
+        )
     return request
 
 
