@@ -139,7 +139,7 @@ def test_visibility_follows_the_timeouts(synthesized: Callable[..., Templates]) 
         "Sweep": 78,
         "PlanRestore": 84,
         "Extract": 90,
-        "SweepRestores": 78,
+        "SweepRestores": 84,
     }
 
 
