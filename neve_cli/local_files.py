@@ -127,7 +127,7 @@ class LocalFiles:
     manifest: Callable[[int], Manifest | None]
     sleep: Callable[[float], None] = field(default=time.sleep)
 
-    def put(self, item: Item, source: Source, body: bytes, *, overwrite: bool) -> Placed:
+    def put(self, item: Item, source: Source, body: bytes, *, overwrite: datetime | None) -> Placed:
         """See neve.ports.Destination."""
         proof = Proof(size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
 
@@ -142,7 +142,7 @@ class LocalFiles:
         source: Source,
         archive: ArchiveRow,
         *,
-        overwrite: bool,
+        overwrite: datetime | None,
         until: datetime,  # noqa: ARG002  # what is broken off would begin anew
     ) -> Placed | None:
         """See neve.ports.Destination. The archive is read in parts and checked as a whole; that takes what it takes."""
@@ -185,16 +185,22 @@ class LocalFiles:
         raise AssertionError("the last try returns or raises")
 
     def _place(
-        self, item: Item, source: Source, proof: Proof, write: Callable[[BinaryIO], None], *, overwrite: bool
+        self,
+        item: Item,
+        source: Source,
+        proof: Proof,
+        write: Callable[[BinaryIO], None],
+        *,
+        overwrite: datetime | None,
     ) -> Placed:
         folder, path = split(item.destination)
         *parents, name = path.split("/")
         try:
             with _opened(folder, parents) as parent:
                 standing = _standing(parent, name, proof)
-                if standing and (standing.identical or not overwrite):
+                if standing and not _may_replace(standing, overwrite):
                     return standing
-                return _write(parent, name, source, proof, write, overwrite=overwrite)
+                return _write(parent, name, source, proof, write, replace=standing is not None)
         except _Refused as refused:
             return Placed(refused=str(refused))
         except OSError as error:
@@ -203,8 +209,12 @@ class LocalFiles:
             return Placed(refused=f"{local_path(item.destination)}: {error.strerror}")
 
 
+def _may_replace(standing: Placed, overwrite: datetime | None) -> bool:
+    return bool(standing.conflict and overwrite and standing.modified and standing.modified < overwrite)
+
+
 def _write(
-    parent: int, name: str, source: Source, proof: Proof, write: Callable[[BinaryIO], None], *, overwrite: bool
+    parent: int, name: str, source: Source, proof: Proof, write: Callable[[BinaryIO], None], *, replace: bool
 ) -> Placed:
     """Write a file beside its place, then move it there; what another has put there meanwhile stays."""
     beside = f".neve-{secrets.token_hex(8)}"
@@ -215,7 +225,7 @@ def _write(
             file.flush()
             os.utime(descriptor, (source.last_modified.timestamp(),) * 2)
             os.fsync(descriptor)
-        if overwrite:
+        if replace:
             os.replace(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
         elif not _linked(beside, name, parent):
             return _standing(parent, name, proof) or Placed(conflict="something else was there a moment ago")
@@ -246,21 +256,23 @@ def _linked(beside: str, name: str, parent: int) -> bool:
 def _standing(parent: int, name: str, proof: Proof) -> Placed | None:
     """What stands in the place: identical, or a conflict; None if nothing does.
 
-    A file's time of last change is when it was put there, its time of modification that of the object it came from.
+    `modified` is when it came there or was last changed: the time of modification of a file that was restored, or
+    copied with its times, is that of where it came from.
     """
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return None
+    changed = datetime.fromtimestamp(found.st_ctime, UTC)
     if not stat.S_ISREG(found.st_mode):
-        return Placed(conflict=f"a {_sort(found.st_mode)} of that name is there")
+        return Placed(conflict=f"a {_sort(found.st_mode)} of that name is there", modified=changed)
     if found.st_size == proof.size_bytes:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         with open(descriptor, "rb") as file:  # noqa: PTH123  # of a descriptor
             if proof.fits(file.read):
-                return Placed(identical=True, modified=datetime.fromtimestamp(found.st_ctime, UTC))
-    modified = datetime.fromtimestamp(found.st_mtime, UTC)
-    return Placed(conflict=f"another file is there: {found.st_size:,} bytes, modified {modified:%Y-%m-%d %H:%M:%S} UTC")
+                return Placed(identical=True, modified=changed)
+    what = f"{found.st_size:,} bytes, changed {changed:%Y-%m-%d %H:%M:%S} UTC"
+    return Placed(conflict=f"another file is there: {what}", modified=changed)
 
 
 def _sort(mode: int) -> str:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from neve_cli import archives, files, parked, status
+from neve_cli import archives, files, jobs, parked, restore, status
 from neve_cli.failures import Explaining
 
 
@@ -21,6 +21,9 @@ app.command()(status.status)
 app.command("ls")(files.ls)
 app.command()(files.find)
 app.command()(archives.archives)
+app.command()(restore.restore)
+app.command()(jobs.jobs)
+app.command()(jobs.cancel)
 app.command()(parked.parked)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -27,6 +27,16 @@ def array(values: Iterable[Any]) -> None:
         typer.echo(separator + json.dumps(value), nl=False)
         separator = ",\n  "
     typer.echo("\n]")
+
+
+def document_with(fields: Mapping[str, Any], name: str, values: Iterable[Any]) -> None:
+    """One JSON document of `fields`, and of an array `name` that is written as its elements come."""
+    typer.echo("{")
+    for field, value in fields.items():
+        typer.echo(f"  {json.dumps(field)}: {json.dumps(value)},")
+    typer.echo(f"  {json.dumps(name)}: ", nl=False)
+    array(values)
+    typer.echo("}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:

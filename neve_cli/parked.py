@@ -54,7 +54,7 @@ def parked(  # noqa: PLR0917  # typer calls it by name
     as_json: AsJson = False,
     stack_name: StackName = DEFAULT_STACK,
 ) -> None:
-    """List what cannot be archived and waits for a person, with what to do about it.
+    """List what cannot be archived, or was found damaged by a restore, with what to do about it.
 
     --retry puts versions into Collect's queue again and takes them off the list; what fails again is parked again.
 

@@ -177,6 +177,17 @@ class Plan:
                 for each in read:
                     self._add(each, found)
 
+    def want(self, items: Iterable[Wanted]) -> None:
+        """Look up versions by their pins, for the very places they name: those of an earlier job."""
+        for batch in _batches(items, BATCH):
+            rows = self._index.get([(each.key, each.pin) for each in batch])
+            for each in batch:
+                row = rows.get((each.key, each.pin))
+                if row:
+                    self._spool.add(row, each.destination, line=0)
+                else:
+                    self.fail(Problem(line=0, source=each.key, reason="not found: it is not in the index any more"))
+
     def fail(self, problem: Problem) -> None:
         """Count and report a line that cannot be followed."""
         self.problems += 1
@@ -322,6 +333,10 @@ class Plan:
         self._divide()
 
     # -- What it comes to
+
+    def has_local_files(self) -> bool:
+        """Whether anything goes to a local folder."""
+        return next(self._spool.ordered(Kind.LOCAL), None) is not None
 
     def summary(self, need: Need, *, archives: Archives, thaws: Thaws, owner: str, now: datetime) -> Summary:
         """What the plan comes to, given the thaws as they stand. Raises Transient."""

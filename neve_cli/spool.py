@@ -21,7 +21,7 @@ _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA temp_store = FILE;
-PRAGMA cache_size = -32000;
+PRAGMA cache_size = -8000;
 CREATE TABLE wanted (
     id INTEGER PRIMARY KEY,
     place BLOB NOT NULL,

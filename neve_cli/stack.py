@@ -14,15 +14,24 @@ if TYPE_CHECKING:
     import boto3
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_s3 import S3Client
+    from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
     from neve.aws.archive_store import S3ArchiveStore
     from neve.aws.archives_table import DynamoArchives, DynamoBundles
     from neve.aws.files_table import DynamoFiles
+    from neve.aws.glacier import S3ArchiveReader
     from neve.aws.parked_table import DynamoParkingLot
+    from neve.aws.queue import SqsQueue
+    from neve.aws.restores_table import DynamoRestores, DynamoThaws
+    from neve.aws.topic import SnsTopic
+    from neve.domain.selection import Places
 
-STACKS = ("storage", "archive")
+STACKS = ("storage", "archive", "restore")
 """Those whose outputs the command needs; `operations` has none of them."""
+
+CONNECTIONS = 40
+"""As many as the threads that look up what is to be restored."""
 
 
 class StackNotFound(NeveError):
@@ -47,6 +56,11 @@ class Stack:
     def sqs(self) -> SQSClient:
         """The SQS client."""
         return self.session.client("sqs", config=_config())
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """The SNS client."""
+        return self.session.client("sns", config=_config())
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
@@ -88,6 +102,59 @@ class Stack:
 
         outputs = self.outputs
         return S3ArchiveStore(self.s3, outputs["ArchiveBucket"], outputs["ContentBucket"], outputs["StorageClass"])
+
+    @property
+    def reader(self) -> S3ArchiveReader:
+        """The bytes of archives that are thawed."""
+        from neve.aws.glacier import S3ArchiveReader  # noqa: PLC0415
+
+        return S3ArchiveReader(self.s3, self.outputs["ArchiveBucket"])
+
+    @cached_property
+    def thaws(self) -> DynamoThaws:
+        """The thaws of archives."""
+        from neve.aws.restores_table import DynamoThaws  # noqa: PLC0415
+
+        return DynamoThaws(self.dynamodb, self.outputs["RestoresTable"])
+
+    @cached_property
+    def restores(self) -> DynamoRestores:
+        """Jobs, and what waits for archives."""
+        from neve.aws.restores_table import DynamoRestores  # noqa: PLC0415
+
+        return DynamoRestores(self.dynamodb, self.outputs["RestoresTable"])
+
+    @cached_property
+    def requests_queue(self) -> SqsQueue:
+        """The queue of PlanRestore."""
+        from neve.aws.queue import SqsQueue  # noqa: PLC0415
+
+        return SqsQueue(self.sqs, self.outputs["RestoreRequestsQueue"])
+
+    @property
+    def restored_topic(self) -> SnsTopic:
+        """The topic that is told of finished jobs."""
+        from neve.aws.topic import SnsTopic  # noqa: PLC0415
+
+        return SnsTopic(self.sns, self.outputs["RestoredTopic"])
+
+    @property
+    def places(self) -> Places:
+        """Where restores may come from and go."""
+        from neve.domain.selection import Places, parse_site_urls  # noqa: PLC0415
+
+        uploads = self.outputs["UploadsBucket"]
+        return Places(
+            content_bucket=self.outputs["ContentBucket"],
+            destination_buckets=frozenset(self.outputs["DestinationBuckets"].split()),
+            uploads_bucket="" if uploads == "-" else uploads,
+            site_urls=parse_site_urls(self.outputs["SiteUrls"]),
+        )
+
+    @property
+    def usd_per_day(self) -> float:
+        """What thaws may cost in a day; 0 is no cap."""
+        return float(self.outputs["UsdPerDay"])
 
 
 def find(name: str) -> Stack:
@@ -138,4 +205,9 @@ def _not_found(stack_name: str, region: str) -> StackNotFound:
 def _config() -> Any:
     from botocore.config import Config  # noqa: PLC0415
 
-    return Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+    return Config(
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": 3},
+    )

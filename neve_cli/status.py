@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from neve_cli.text import iso, moment, size
 if TYPE_CHECKING:
     from neve.domain.bundle import Bundle
 
-QUEUES = ("Collect", "Bundles", "Large", "Sweep")
+QUEUES = ("Collect", "Bundles", "Large", "Sweep", "RestoreRequests", "Extract", "SweepRestores")
 
 _WAITING: Final = "ApproximateNumberOfMessages"
 _IN_FLIGHT: Final = "ApproximateNumberOfMessagesNotVisible"
@@ -152,7 +153,7 @@ def _depth(deployed: stack.Stack, name: str) -> Depth:
     queue = counts(deployed.outputs[f"{name}Queue"])
     dead = counts(deployed.outputs[f"{name}DeadLetterQueue"])
     return Depth(
-        queue=name.lower(),
+        queue=re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower(),
         waiting=queue[_WAITING],
         in_flight=queue[_IN_FLIGHT],
         delayed=queue[_DELAYED],

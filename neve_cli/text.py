@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime
+from datetime import datetime, timedelta
 
 _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Controls, formats (which can reverse the direction of text), surrogates, unassigned; line and paragraph separators.
@@ -43,3 +43,22 @@ def moment(value: datetime | None) -> str:
 def iso(value: datetime | None) -> str | None:
     """A time for JSON."""
     return value.isoformat() if value else None
+
+
+def usd(value: float) -> str:
+    """Dollars; what one file costs is far below a cent."""
+    return f"${value:,.2f}" if value >= 100 else f"${value:,.4f}"
+
+
+def span(time: timedelta) -> str:
+    """How long, for people: 40 minutes, 5.0 hours, 2.0 days; never a bit less than it is."""
+    minutes = -(-max(time, timedelta()) // timedelta(minutes=1))
+    if minutes < 90:
+        return f"{minutes} minute{'' if minutes == 1 else 's'}"
+    hours = -(-minutes // 6) / 10
+    return f"{hours:.1f} hours" if hours < 36 else f"{-(-minutes // 144) / 10:.1f} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 file, 2,000 files."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

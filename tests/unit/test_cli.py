@@ -21,8 +21,9 @@ from neve.domain.version import ObjectVersion
 from neve_cli.failures import remedy
 from neve_cli.main import app
 from neve_cli.text import safe
-from tests.moto_cloud import ARCHIVE, ARCHIVES, CONTENT, FILES, PARKED, MotoCloud, moto_cloud
+from tests.moto_cloud import ARCHIVE, ARCHIVES, CONTENT, FILES, PARKED, RESTORES, MotoCloud, moto_cloud
 
+RESTORE_QUEUES = {"RestoreRequests": "requests", "Extract": "extract", "SweepRestores": "sweep_restores"}
 NASTY = "a\nb\x1b[31m\u202e\\é"
 
 
@@ -60,6 +61,7 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
             "FilesTable": FILES,
             "ArchivesTable": ARCHIVES,
             "ParkedTable": PARKED,
+            "RestoresTable": RESTORES,
             "CollectQueue": cloud.urls["collect"],
             "CollectDeadLetterQueue": dead["collect"],
         },
@@ -67,6 +69,15 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
             **{f"{queue.title()}Queue": cloud.urls[queue] for queue in ("bundles", "large", "sweep")},
             **{f"{queue.title()}DeadLetterQueue": dead[queue] for queue in ("bundles", "large", "sweep")},
             "StorageClass": "GLACIER",
+        },
+        "restore": {
+            **{f"{output}Queue": cloud.urls[queue] for output, queue in RESTORE_QUEUES.items()},
+            **{f"{output}DeadLetterQueue": dead[queue] for output, queue in RESTORE_QUEUES.items()},
+            "RestoredTopic": cloud.topic_arn,
+            "DestinationBuckets": CONTENT,
+            "UploadsBucket": "-",
+            "SiteUrls": "-",
+            "UsdPerDay": "100",
         },
     }
     deployed.outputs |= {f"neve-{part}": values for part, values in outputs.items()}
@@ -171,6 +182,31 @@ def test_an_archive_that_was_given_up_still_shows_its_manifest(cloud: MotoCloud)
     assert "has a manifest and no row" in shown.stderr
 
 
+# -- restore ---------------------------------------------------------------------------------------------------------
+
+
+def test_files_come_back_from_the_command_to_their_place_and_to_a_folder(cloud: MotoCloud, tmp_path: Path) -> None:
+    clients.s3().delete_object(Bucket=CONTENT, Key="a/1")
+    nasty = json.dumps({"source": f"key:{NASTY}", "destination": f"{tmp_path}/"})
+    (tmp_path / "batch").write_text(f"a/1\nlarge\t{tmp_path}/\nnothing\n{nasty}\n")
+    told = read("restore", "--batch", str(tmp_path / "batch"), "--days", "2")
+    assert (told["files"], told["archives"], told["thaws"]["to_ask_for"], told["problems"]) == (3, 2, 2, 1)
+    cloud.run()
+    assert "thawing, standard" in run("jobs", told["job"]).stdout
+    cloud.complete_thaws()
+    cloud.run()
+    assert read("jobs", told["job"])["endings"] == {"restored": 1}
+    fetched = run("restore", "--resume")
+    assert (fetched.exit_code, fetched.stderr) == (0, "")
+    assert "2 files fetched: 2 restored" in fetched.stdout
+    assert clients.s3().get_object(Bucket=CONTENT, Key="a/1")["Body"].read() == b"one"
+    assert (tmp_path / "large").read_bytes() == b"x" * 1_001
+    assert [path.read_bytes() for path in tmp_path.glob("a%0Ab*")] == [b"two"]
+    (job,) = read("jobs")
+    assert (job["job"], job["state"], job["endings"]) == (told["job"], "finished", {"restored": 3})
+    assert run("cancel", job["job"]).exit_code == 1
+
+
 # -- status ----------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +215,9 @@ def test_status_adds_up_what_is_archived_and_is_content(cloud: MotoCloud) -> Non
     assert (told["ok"], told["last_serial"], told["parked"]) == (True, 2, 0)
     assert (told["totals"]["archives"], told["totals"]["files"]) == (2, 3)
     assert told["totals"]["source_bytes"] == 1_007
-    assert [each["queue"] for each in told["queues"]] == ["collect", "bundles", "large", "sweep"]
+    assert [each["queue"] for each in told["queues"]] == [
+        "collect", "bundles", "large", "sweep", "restore requests", "extract", "sweep restores"
+    ]  # fmt: skip
     assert run("status").exit_code == 0
     assert read("status", "--no-totals")["totals"] is None
 
@@ -278,6 +316,20 @@ def test_only_what_is_parked_for_its_source_can_be_announced_again(cloud: MotoCl
     assert retried.exit_code == (0 if of_a_source else 1)
     assert len(cloud.bodies("collect")) == int(of_a_source)
     assert len(read("parked")) == int(not of_a_source)
+
+
+def test_an_archive_that_a_restore_found_damaged_stays_with_what_to_do(cloud: MotoCloud) -> None:
+    damaged = Parked(
+        reason=Reason.ARCHIVE_DAMAGED,
+        detail="'a/1' version v: other bytes",
+        parked_at=datetime.now(UTC),
+        evidence="archive 1, member 0",
+    )
+    cloud.parking_lot.park(damaged)
+    retried = run("parked", "--retry", damaged.id)
+    assert retried.exit_code == 1
+    assert "stays: archive damaged cannot be tried again" in retried.stdout
+    assert "look at the archive's versions" in retried.stdout
 
 
 def test_what_was_parked_anew_meanwhile_is_not_taken_off_the_list(
@@ -416,7 +468,7 @@ def test_text_is_shown_so_that_it_can_be_told_apart(text: str, shown: str) -> No
 
 def test_help_names_every_command() -> None:
     told = run("--help")
-    for name in ("status", "ls", "find", "archives", "parked", "local"):
+    for name in ("status", "ls", "find", "archives", "restore", "jobs", "cancel", "parked", "local"):
         assert name in told.stdout
     assert run("local", "--help").exit_code == 0
     assert run("nothing").exit_code == 2
