@@ -17,6 +17,8 @@ from neve.domain.thaw import (
     BARELY,
     CLAIM,
     GLANCE,
+    LOOK,
+    PATIENCE,
     PROMISES,
     Need,
     Step,
@@ -27,6 +29,7 @@ from neve.domain.thaw import (
     archive_of,
     claim_micro_usd,
     claimed,
+    combined,
     decide,
     extended,
     extending,
@@ -34,6 +37,7 @@ from neve.domain.thaw import (
     gone,
     joined,
     needs_thaw,
+    next_look,
     offered,
     promise,
     read_uses,
@@ -289,6 +293,30 @@ def test_while_one_extends_a_copy_another_who_needs_it_longer_waits() -> None:
     assert decided(held, longer, now=NOW + CLAIM) is Step.EXTEND
 
 
+def test_what_several_need_is_the_fastest_tier_and_the_most_days() -> None:
+    assert combined([BULK]) == BULK
+    needed = [Need(tier=Tier.STANDARD, days=2), Need(tier=Tier.BULK, days=9), Need(tier=Tier.BULK, days=1)]
+    assert combined(needed) == Need(tier=Tier.STANDARD, days=9)
+    assert combined([*needed, EXPEDITED]) == Need(tier=Tier.EXPEDITED, days=9)
+
+
+def test_s3_is_asked_about_a_thaw_every_few_hours_until_it_is_promised_and_hourly_from_then_on() -> None:
+    assert next_look(NOW + 12 * HOUR, NOW) == NOW + LOOK
+    assert next_look(NOW + HOUR, NOW) == NOW + HOUR
+    assert next_look(NOW, NOW) == next_look(NOW - DAY, NOW) == NOW + PATIENCE
+    assert LOOK < DAY, "or a copy of one day could come and go unseen"
+
+
+def test_a_faster_tier_that_s3_has_refused_for_a_thaw_is_not_asked_for_again() -> None:
+    running = thawing(Tier.BULK, ready_at=NOW + 11 * HOUR)
+    refused = joined(upgrading(running, STANDARD, owner="me", now=NOW), NOW)
+    assert refused.settled
+    assert decided(refused, STANDARD) is decided(refused, EXPEDITED) is Step.JOIN
+    assert decided(joined(claim(Tier.BULK), NOW), STANDARD) is Step.UPGRADE, "a thaw that was just met may be upgraded"
+    anew = claimed(replace(refused, state=ThawState.WARM, warm_until=NOW), 17, "GLACIER", BULK, owner="me", now=NOW)
+    assert not anew.settled
+
+
 def test_a_copy_that_s3_knows_nothing_of_is_cold() -> None:
     assert gone(warm(NOW + DAY), NOW).is_cold(NOW)
     assert decided(gone(warm(NOW + DAY), NOW)) is Step.REQUEST
@@ -338,10 +366,12 @@ class Ice:
         """As the table does: the revision counts the changes, and only the table counts it."""
         seen = self.row
         assert row.revision == (seen.revision if seen else 0), "a transition keeps the revision"
-        if seen is not None and not seen.is_cold(self.now):
-            assert row.wanted_days >= seen.wanted_days, "what somebody wanted is never forgotten while it can be had"
+        if seen is not None and seen.state is not ThawState.WARM:
+            assert row.wanted_days >= seen.wanted_days, "what somebody wants of a thaw is never forgotten"
         assert row.archive == 17
-        assert (row.state is ThawState.CLAIMED) == bool(row.claimed_by) == (row.claimed_until is not None)
+        assert bool(row.claimed_by) == (row.claimed_until is not None)
+        assert row.claimed_by or row.state is not ThawState.CLAIMED
+        assert not row.claimed_by or row.state is not ThawState.THAWING
         assert (row.state is ThawState.WARM) == (row.warm_until is not None)
         assert row.upgraded_from is None or row.state is ThawState.CLAIMED
         assert row.due_at is not None
@@ -365,18 +395,21 @@ class Ice:
                 self.write(replace(held, wanted_days=max(held.wanted_days, need.days)))
         elif step is Step.EXTEND:
             assert held is not None
-            self.until = self.midnight(need.days)
-            longer = replace(held, days=need.days, wanted_days=max(held.wanted_days, need.days))
-            self.write(warmed(longer, 17, until=self.until, now=self.now))
+            self.asking[owner] = self.write(extending(held, need, owner=owner, now=self.now))
 
     def answer(self, owner: str, *, lucky: bool, survives: bool = True) -> None:
         """S3 answers a planner, who records it, unless its claim is gone or it does not survive the request."""
         claim = self.asking.pop(owner, None)
         if claim is None:
             return
+        if claim.state is ThawState.WARM:
+            self.extend(claim, survives=survives)
+            return
         if claim.tier is Tier.EXPEDITED and not lucky and not self.warm:
             if self.row == claim:
-                self.asking[owner] = self.write(fallen_back(claim, self.storage_class, self.now))
+                fallen = self.write(fallen_back(claim, self.storage_class, self.now))
+                if fallen.state is ThawState.CLAIMED:
+                    self.asking[owner] = fallen
             return
         self.requests += 1
         faster = self.runs and promise(self.storage_class, claim.tier) < promise(self.storage_class, self.runs)
@@ -391,6 +424,17 @@ class Ice:
             after = joined(claim, self.now)
             if claim.upgraded_from:
                 assert (after.tier, after.ready_at) == (claim.upgraded_from, max(claim.ready_at, self.now))
+        if self.row == claim and survives:
+            self.write(after)
+
+    def extend(self, claim: Thaw, *, survives: bool) -> None:
+        """S3 sets the end of the copy anew, if it has it."""
+        if self.warm:
+            self.until = self.midnight(claim.wanted_days)
+            after = extended(claim, until=self.until, now=self.now)
+            assert after.is_warm(self.now, for_days=claim.wanted_days)
+        else:
+            after = gone(claim, self.now)
         if self.row == claim and survives:
             self.write(after)
 
@@ -416,8 +460,7 @@ def check(step: Step, thaw: Thaw | None, storage_class: str, need: Need, now: da
     running = state is ThawState.THAWING
     live = (
         thaw is not None
-        and state is ThawState.CLAIMED
-        and thaw.claimed_by != "me"
+        and thaw.claimed_by not in ("", "me")
         and (thaw.claimed_until is not None and thaw.claimed_until > now)
     )
     usable = thaw is not None and thaw.is_warm(now)
@@ -425,7 +468,7 @@ def check(step: Step, thaw: Thaw | None, storage_class: str, need: Need, now: da
     faster = thaw is not None and promise(storage_class, need.tier) < promise(storage_class, thaw.tier)
     match step:
         case Step.REQUEST:
-            assert not live
+            assert not live or (thaw is not None and thaw.is_cold(now))
             assert not running
             assert not usable
         case Step.READ | Step.EXTEND:
@@ -433,16 +476,17 @@ def check(step: Step, thaw: Thaw | None, storage_class: str, need: Need, now: da
             assert thaw is not None
             assert thaw.warm_until is not None
             assert (thaw.warm_until >= now + timedelta(days=need.days)) == (step is Step.READ)
+            assert step is Step.READ or not live
         case Step.JOIN:
+            assert thaw is not None
             assert running or live
-            assert in_time or not faster or (thaw is not None and thaw.settled)
+            assert in_time or not faster or thaw.settled
         case Step.WAIT:
             assert live
-            assert faster
-            assert not in_time
+            assert usable or (faster and not in_time)
         case Step.UPGRADE:
             assert thaw is not None
-            assert (running and faster and not in_time) or (not live and thaw.upgraded_from)
+            assert (running and faster and not in_time and not thaw.settled) or (not live and thaw.upgraded_from)
 
 
 def needs(storage_class: str, days: Iterable[int] = (1, 2, 30)) -> list[Need]:
