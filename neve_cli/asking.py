@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -46,18 +48,25 @@ def request(
     the exit status unless all is well.
     """
     problems = _Problems()
-    plan = Plan(
-        index=deployed.files,
-        manifest=deployed.store.manifest,
-        places=deployed.places,
-        report=problems.tell,
-        at=at,
-        overwrite=order.overwrite,
-    )
-    with closing(plan):
+    with (
+        _kept_on_disk(),
+        counting() as found,
+        closing(
+            Plan(
+                index=deployed.files,
+                manifest=deployed.store.manifest,
+                places=deployed.places,
+                report=problems.tell,
+                at=at,
+                overwrite=order.overwrite,
+                found=found,
+            )
+        ) as plan,
+    ):
         fill(plan)
         plan.settle()
         offer = make_offer(deployed, order, plan, need)
+        found(0)
         refused = offer.refusal(order)
         if not order.as_json:
             show_offer(offer, plan if order.dry_run else None)
@@ -88,6 +97,35 @@ def request(
         tell_end(job, deployed.restores.results(job.id))
     if refused or offer.summary.problems or (job and not job.good):
         raise typer.Exit(PROBLEM)
+
+
+@contextmanager
+def _kept_on_disk() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        typer.echo(
+            f"neve: what was found cannot be kept on disk: {error}. A million files take some 500 MB; the variable "
+            "SQLITE_TMPDIR names the folder, which is otherwise /var/tmp or /tmp.",
+            err=True,
+        )
+        raise typer.Exit(PROBLEM) from error
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[int], None]]:
+    """Something that shows how many files were found so far, where somebody sees it; 0 ends that."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    with Console(stderr=True).status("looking up what is wanted") as status:
+
+        def show(number: int) -> None:
+            status.update(f"looking up what is wanted: {number:,} files") if number else status.stop()
+
+        yield show
 
 
 class _Problems:

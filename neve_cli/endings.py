@@ -7,10 +7,13 @@ from typing import Any
 
 import typer
 
-from neve.domain.restore import GOOD, Ending, Job, Result
+from neve.domain.restore import GOOD, Ending, Job, JobState, Result
 from neve.domain.selection import LOCAL
 from neve_cli.local_files import local_path
 from neve_cli.text import counted, safe, size
+
+SHOWN = 50
+"""So many files are listed unasked."""
 
 
 def endings(job: Job) -> str:
@@ -23,14 +26,33 @@ def not_well(job: Job) -> int:
     return sum(count for ending, count in job.ended.items() if ending not in GOOD)
 
 
-def tell_end(job: Job, results: Iterable[Result]) -> None:
-    """Tell how a finished job ended, and each file that did not end well."""
-    typer.echo(f"{counted(job.ended_files, 'file')}: {endings(job)}; {size(job.restored_bytes)} restored")
+def lost(job: Job) -> list[str]:
+    """What of a job was never looked for, with what to do. It is rare: a queue or a function failed for days."""
+    if job.cancelled_at:
+        return []
+    found: list[str] = []
     if job.missing_chunks:
-        typer.echo(f"! {counted(job.missing_chunks, 'part')} of the job never came: restore again")
-    for result in results:
-        if result.ending not in GOOD:
-            tell_result(result)
+        found.append(f"{counted(job.missing_chunks, 'part')} of it never came: restore again")
+    if job.state is JobState.FINISHED and job.ended_files < job.files:
+        found.append(f"{counted(job.files - job.ended_files, 'file')} of it never got their turn: restore again")
+    return found
+
+
+def tell_end(job: Job, results: Iterable[Result]) -> None:
+    """Tell how a finished job ended, and the first of the files that did not end well."""
+    typer.echo(f"{counted(job.ended_files, 'file')}: {endings(job)}; {size(job.restored_bytes)} restored")
+    for problem in lost(job):
+        typer.echo(f"! {problem}")
+    tell_results((result for result in results if result.ending not in GOOD), job.id)
+
+
+def tell_results(results: Iterable[Result], job_id: str, *, everything: bool = False) -> None:
+    """Each file's ending on a line; not more than a person reads, unless `everything`."""
+    for number, result in enumerate(results):
+        if number == SHOWN and not everything:
+            typer.echo(f"  and more: `neve jobs {job_id} --all`")
+            return
+        tell_result(result)
 
 
 def tell_result(result: Result) -> None:

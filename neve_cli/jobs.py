@@ -30,7 +30,10 @@ def jobs(
     ] = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many, the newest.", show_default=False)] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="With an ID: list every file and archive, not only what did not end well.")
+        bool,
+        typer.Option(
+            "--all", help="With an ID: list every file and archive, not only the first that did not end well."
+        ),
     ] = False,
     as_json: AsJson = False,
     stack_name: StackName = DEFAULT_STACK,
@@ -82,8 +85,8 @@ def cancel(
     typer.echo(f"job {job.id}: {counted(files, 'file')} {'would be ' if dry_run else ''}cancelled")
     if not dry_run and left:
         typer.echo(f"  {counted(left, 'file')} are being extracted: that ends by itself")
-    if not job.planned:
-        typer.echo("  what is not planned yet is cancelled when it comes")
+    if not job.planned and not job.given_up_at:
+        typer.echo("  parts of it that are not planned yet will not be")
     typer.echo("  files that are restored stay; thaws that were asked for go on and are paid for")
 
 
@@ -119,6 +122,8 @@ def _cancel(deployed: stack.Stack, job: Job) -> tuple[int, int]:
         while some := list(islice(waiting, 1_000)):
             for ended, still in pool.map(end, some):
                 files, left = files + ended, left + still
+    if not job.planned:
+        deployed.restores.give_up(job.id, clock.now())
     JobEnder(restores=deployed.restores, topic=deployed.restored_topic, clock=clock.now).end(job.id)
     return files, left
 
@@ -161,7 +166,7 @@ def _list(deployed: stack.Stack, last: int | None, *, as_json: bool) -> None:
 
 def _one(deployed: stack.Stack, job_id: str, *, everything: bool, as_json: bool) -> None:
     from neve.domain.restore import GOOD, JobState, summary  # noqa: PLC0415
-    from neve_cli.endings import result_fields, tell_result  # noqa: PLC0415
+    from neve_cli.endings import not_well, result_fields, tell_results  # noqa: PLC0415
     from neve_cli.watching import Watcher  # noqa: PLC0415
 
     if known(deployed, job_id) is None:
@@ -179,10 +184,9 @@ def _one(deployed: stack.Stack, job_id: str, *, everything: bool, as_json: bool)
         output.document_with(fields, "items" if everything else "not_well", map(result_fields, results))
     else:
         _show(job, sight, everything=everything)
-        for number, result in enumerate(results):
-            if number == 0:
-                typer.echo("  files" if everything else "  not well")
-            tell_result(result)
+        if everything or not_well(job):
+            typer.echo("  files" if everything else "  not well")
+        tell_results(results, job.id, everything=everything)
     if job.state is JobState.FINISHED and not job.good:
         raise typer.Exit(PROBLEM)
 
@@ -207,15 +211,15 @@ def _waiting_fields(waiting: Waiting, sight: Sight) -> dict[str, Any]:
 
 
 def _show(job: Job, sight: Sight, *, everything: bool) -> None:
-    from neve_cli.endings import endings  # noqa: PLC0415
+    from neve_cli.endings import endings, lost  # noqa: PLC0415
     from neve_cli.watching import fell_back, told_of_thaw  # noqa: PLC0415
 
     typer.echo(f"job {job.id}, {_state(job)}, {job.need.tier}")
     typer.echo(f"  asked for  {moment(job.created_at)} UTC, estimated at {usd(job.estimate_usd)}")
-    if not job.planned:
+    if not job.planned and not job.given_up_at:
         typer.echo(f"  planned    {job.planned_chunks:,} of {counted(job.chunks, 'part')}: the numbers will grow")
-    if job.missing_chunks:
-        typer.echo(f"  ! {counted(job.missing_chunks, 'part')} of it never came: restore again")
+    for problem in lost(job):
+        typer.echo(f"  ! {problem}")
     typer.echo(f"  files      {job.files:,}, {size(job.size_bytes)}")
     typer.echo(f"  done       {job.ended_files:,}: {endings(job)}; {size(job.restored_bytes)} restored")
     if job.finished_at:

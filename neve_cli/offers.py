@@ -115,8 +115,8 @@ def show_offer(offer: Offer, plan: Plan | None) -> None:
     if plan and summary.files > SHOWN_FILES:
         typer.echo(f"  and {summary.files - SHOWN_FILES:,} more")
     typer.echo(
-        f"  thaws    {estimate.asked:,} to be asked for ({size(estimate.thaw_bytes)}), {estimate.running:,} running "
-        f"already, {estimate.readable:,} not needed: thawed, or of a class that needs none"
+        f"  thaws    {estimate.asked:,} to ask for ({size(estimate.thaw_bytes)}), "
+        f"{estimate.running:,} running already, {estimate.readable:,} not needed"
     )
     typer.echo(f"  tier     {offer.need.tier}; thawed copies stay {counted(offer.need.days, 'day')}")
     prices = estimate.bill.prices

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 BATCH = 2_000
 """Lines that are looked up together."""
 THREADS = 32
+NOTED = 1_000
+"""After so many files whoever waits is told how many there are."""
 
 Identity = tuple[str, str]
 Each = TypeVar("Each")
@@ -131,8 +133,8 @@ class _Found:
 class Plan:
     """Files to be restored. Add lines, settle, then ask for the summary and the chunks.
 
-    `report` is told of each line that cannot be followed, as it is met. `at` is a time for all sources that name no
-    version and no time themselves.
+    `report` is told of each line that cannot be followed, as it is met, and `found` now and then how many files there
+    are. `at` is a time for all sources that name no version and no time themselves.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class Plan:
         at: datetime | None = None,
         overwrite: bool = False,
         threads: int = THREADS,
+        found: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._index = index
         self._manifest = manifest
@@ -153,6 +156,8 @@ class Plan:
         self._at = at
         self._overwrite = overwrite
         self._threads = threads
+        self._found = found
+        self._noted = 0
         self._spool = Spool()
         # A million lines mostly go to one place, which need not be looked at each time.
         self._destination = lru_cache(4_096)(lambda text: parse_destination(text, places, _is_folder))
@@ -172,10 +177,13 @@ class Plan:
         """Look up what the lines name. Raises Transient."""
         with ThreadPoolExecutor(self._threads) as pool:
             for batch in _batches(lines, BATCH):
-                read = [each for each in map(self._read, batch) if each]
-                found = self._look_up(read, pool)
+                read = [self._read(line) for line in batch]
+                found = self._look_up([each for each in read if isinstance(each, _Read)], pool)
                 for each in read:
-                    self._add(each, found)
+                    if isinstance(each, Problem):
+                        self.fail(each)
+                    else:
+                        self._add(each, found)
 
     def want(self, items: Iterable[Wanted]) -> None:
         """Look up versions by their pins, for the very places they name: those of an earlier job."""
@@ -193,14 +201,13 @@ class Plan:
         self.problems += 1
         self._report(problem)
 
-    def _read(self, line: Line) -> _Read | None:
+    def _read(self, line: Line) -> _Read | Problem:
         try:
             at = parse_time(line.at) if line.at else None
             selection = parse_source(line.source, self._places, version_id=line.version, at=at)
             destination = self._destination(line.destination)
         except SelectionInvalid as error:
-            self.fail(Problem(line=line.number, source=line.source, reason=str(error)))
-            return None
+            return Problem(line=line.number, source=line.source, reason=str(error))
         if self._at:
             selection = as_of(selection, self._at)
         return _Read(line=line, selection=selection, destination=destination)
@@ -301,6 +308,9 @@ class Plan:
         except SelectionInvalid as error:
             self.fail(Problem(line=read.line.number, source=read.line.source, reason=str(error)))
             return
+        self._noted += 1
+        if self._noted % NOTED == 0:
+            self._found(self._noted)
         if not added:
             self.repeated += 1
 

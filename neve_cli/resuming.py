@@ -11,7 +11,7 @@ import typer
 
 from neve.domain.restore import GOOD, KEEP, Ending, Job, JobState, Kind, Result, Wanted, summary
 from neve_cli import asking, clock, output
-from neve_cli.endings import result_fields, tell_end, tell_result
+from neve_cli.endings import result_fields, tell_end, tell_results
 from neve_cli.failures import PROBLEM
 from neve_cli.fetching import Fetcher
 from neve_cli.jobs import known
@@ -93,8 +93,7 @@ def _fetch(deployed: Stack, order: Order, job: Job) -> tuple[dict[str, Any], Job
             sight = watcher.look()
     if not order.as_json:
         typer.echo(f"{counted(endings.total(), 'file')} fetched: {_counts(endings)}")
-        for result in results:
-            tell_result(result)
+        tell_results(results, job.id)
         for archive, until in fetcher.busy.items():
             typer.echo(f"  archive {archive} is being fetched by another process, until {moment(until)} UTC at most")
         _tell_waiting(sight, order)

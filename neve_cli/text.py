@@ -47,7 +47,8 @@ def iso(value: datetime | None) -> str | None:
 
 def usd(value: float) -> str:
     """Dollars; what one file costs is far below a cent."""
-    return f"${value:,.2f}" if value >= 100 else f"${value:,.4f}"
+    places = 2 if value >= 100 else 4 if value >= 0.01 or not value else 6
+    return f"${value:,.{places}f}"
 
 
 def span(time: timedelta) -> str:

@@ -156,6 +156,10 @@ def fell_back(sight: Sight) -> int:
     return sum(each.thaw is not None and each.thaw.fell_back for each in sight.waiting)
 
 
+def _planned(job: Job) -> bool:
+    return job.planned or job.given_up_at is not None
+
+
 @contextmanager
 def shown(*, files: int, archives: int, quiet: bool) -> Iterator[Callable[[Sight], None]]:
     """Something that shows sights of a job with so many files and archives: bars on a terminal, lines elsewhere."""
@@ -184,11 +188,11 @@ class _Lines:
 
     def _line(self, sight: Sight) -> str:
         job = sight.job
-        if job is None or not job.planned:
+        if job is None or not _planned(job):
             return "not planned yet"
         done = f"{job.ended_files:,} of {counted(self.files, 'file')} done, {size(job.restored_bytes)} restored"
         if not sight.thawing:
-            return f"all {counted(self.archives, 'archive')} can be read; {done}"
+            return f"every archive can be read; {done}"
         ready = f", the others by {moment(sight.ready_at)}" if sight.ready_at else ""
         slower = " (expedited was not to be had)" if fell_back(sight) else ""
         readable = max(0, self.archives - sight.thawing)
@@ -212,7 +216,7 @@ def _bars(files: int, archives: int) -> Iterator[Callable[[Sight], None]]:
 
         def show(sight: Sight) -> None:
             job = sight.job
-            if job is None or not job.planned:
+            if job is None or not _planned(job):
                 return
             note = ""
             if sight.thawing:

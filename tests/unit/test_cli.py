@@ -20,7 +20,7 @@ from neve.domain.parked import Parked, Reason
 from neve.domain.version import ObjectVersion
 from neve_cli.failures import remedy
 from neve_cli.main import app
-from neve_cli.text import safe
+from neve_cli.text import safe, span, usd
 from tests.moto_cloud import ARCHIVE, ARCHIVES, CONTENT, FILES, PARKED, RESTORES, MotoCloud, moto_cloud
 
 RESTORE_QUEUES = {"RestoreRequests": "requests", "Extract": "extract", "SweepRestores": "sweep_restores"}
@@ -464,6 +464,31 @@ def test_a_mistake_of_our_own_is_not_explained_away() -> None:
 )
 def test_text_is_shown_so_that_it_can_be_told_apart(text: str, shown: str) -> None:
     assert safe(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "$0.0000"), (0.0000614, "$0.000061"), (0.01, "$0.0100"), (99.5, "$99.5000"), (1234.5, "$1,234.50")],
+)
+def test_small_prices_are_shown_to_where_they_begin(value: float, shown: str) -> None:
+    assert usd(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "0 minutes"),
+        (1, "1 minute"),
+        (300, "5 minutes"),
+        (5_340, "89 minutes"),
+        (5_400, "1.5 hours"),
+        (18_000, "5.0 hours"),
+        (43_201, "12.1 hours"),
+        (172_800, "2.0 days"),
+    ],
+)
+def test_a_time_to_wait_is_never_told_shorter_than_it_is(seconds: int, shown: str) -> None:
+    assert span(timedelta(seconds=seconds)) == shown
 
 
 def test_help_names_every_command() -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import re
+import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -132,7 +134,7 @@ def operator(cloud: RestoreCloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_what_it_takes_is_shown_and_then_it_is_sent(operator: Operator) -> None:
     told = operator.run("restore", "a1")
     assert told.exit_code == 0
-    for word in ("1 file", "in 1 archive", "1 to be asked for", "us-east-1, autumn 2026", "retrieval requests",
+    for word in ("1 file", "in 1 archive", "1 to ask for", "us-east-1, autumn 2026", "retrieval requests",
                  "temporary copies", "within 5.0 hours", "2026-09-01 17:00:00", "neve jobs "):  # fmt: skip
         assert word in told.stdout
     (request,) = operator.sent
@@ -205,13 +207,13 @@ def test_over_the_day_s_cap_both_figures_are_told(operator: Operator) -> None:
     operator.cloud.thaws.spent[START.date()] = 20
     told = operator.run("restore", "a1")
     assert told.exit_code == 1
-    for word in ("$0.0001 a day", "$0.0000 are left", "restore_usd_per_day"):
+    for word in ("$0.000060 a day", "$0.000040 are left", "restore_usd_per_day"):
         assert word in told.stderr
     assert operator.sent == []
     operator.deployed.usd_per_day = 0.01
     told = operator.run("restore", "a1")
     assert told.exit_code == 0
-    assert "of $0.0100 a day" in told.stdout
+    assert "$0.000020 of $0.0100 a day" in told.stdout
 
 
 def test_what_is_within_the_price_goes_through(operator: Operator) -> None:
@@ -348,7 +350,7 @@ def test_waiting_ends_with_the_last_file_and_tells_each_change_on_a_line(operato
     lines = [line for line in told.stdout.splitlines() if line.startswith("2026-09-01 ")]
     assert "not planned yet" in lines[0]
     assert "0 of 1 archive can be read, the others by 2026-09-01 17:00:00; 0 of 2 files done" in lines[1]
-    assert "all 1 archive can be read; 2 of 2 files done" in lines[-1]
+    assert "every archive can be read; 2 of 2 files done" in lines[-1]
     assert len(lines) == len(set(lines)) == 3
     assert told.stdout.endswith("2 files: 2 restored; 80 B restored\n")
     assert operator.cloud.place(f"s3://{CONTENT}/photos/a.jpg")
@@ -697,6 +699,25 @@ def test_a_job_of_which_a_part_is_missing_says_so(operator: Operator) -> None:
     assert "2 parts of it never came" in told.stdout
 
 
+def test_a_job_whose_files_never_got_their_turn_says_so(operator: Operator) -> None:
+    job = operator.job("photos/")
+    operator.cloud.restores.end(job, operator.cloud.now)
+    told = operator.run("jobs", job)
+    assert told.exit_code == 1
+    assert "2 files of it never got their turn" in told.stdout
+
+
+def test_more_files_than_a_person_reads_are_listed_only_if_asked_for(operator: Operator) -> None:
+    operator.cloud.archive(tar_with(200, [f"many/{number:03}" for number in range(60)]))
+    job = operator.job("many/")
+    told = operator.run("cancel", job)
+    shown = operator.run("jobs", job).stdout
+    assert shown.count("->") == 50
+    assert f"and more: `neve jobs {job} --all`" in shown
+    assert operator.run("jobs", job, "--all").stdout.count("->") == 60
+    assert told.exit_code == 0
+
+
 def request_of(operator: Operator) -> Request:
     operator.run("restore", "a1")
     return operator.sent[0]
@@ -742,18 +763,50 @@ def test_what_is_being_extracted_ends_by_itself(operator: Operator) -> None:
     assert "cancelling" in operator.run("jobs").stdout
 
 
-def test_parts_that_are_not_planned_are_cancelled_when_they_come(operator: Operator) -> None:
+def test_parts_that_are_not_planned_keep_no_cancelled_job_waiting(operator: Operator) -> None:
     operator.cloud.chunk_items = 1
     first, second = operator.cloud.job([wanted("a1"), wanted("b2")], job="20260901T120000-abcdef")
     operator.cloud.requests_queue.take()
     operator.cloud.plan(first)
     told = operator.run("cancel", "20260901T120000-abcdef")
-    assert "not planned yet" in told.stdout
+    assert "not planned yet will not be" in told.stdout
     operator.cloud.plan(second)
-    assert operator.cloud.restores.rows["20260901T120000-abcdef"].ended == {Ending.CANCELLED: 2}
+    job = operator.cloud.restores.rows["20260901T120000-abcdef"]
+    assert (job.state, job.ended) == (JobState.FINISHED, {Ending.CANCELLED: 1})
+    assert "never came" not in operator.run("jobs", job.id).stdout
 
 
 def test_there_is_no_other_job_to_cancel(operator: Operator) -> None:
     told = operator.run("cancel", "nonsense")
     assert told.exit_code == 1
     assert "there is no job nonsense" in told.stderr
+
+
+# -- What can be wrong on this machine -------------------------------------------------------------------------------
+
+
+def test_a_full_disk_for_the_plan_is_told_with_its_remedy(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("neve_cli.spool.Spool.add", full)
+    told = operator.run("restore", "a1")
+    assert told.exit_code == 1
+    assert "SQLITE_TMPDIR" in told.stderr
+    assert operator.sent == []
+
+
+def test_whoever_looks_at_a_terminal_sees_how_many_files_were_found(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", terminal)
+        with asking.counting() as found:
+            found(12_000)
+            time.sleep(0.2)  # it is drawn from another thread, some ten times a second
+            found(0)
+        terminal.flush()
+        seen = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert "12,000 files" in seen
