@@ -88,5 +88,5 @@ def _report(archive: int, extracted: Extracted) -> None:
         endings=endings,
     )
     count("restored", extracted.endings.get(Ending.RESTORED, 0))
-    count("restored_bytes", extracted.wanted_bytes, MetricUnit.Bytes)
+    count("restored_bytes", extracted.restored_bytes, MetricUnit.Bytes)
     count("damaged", extracted.endings.get(Ending.DAMAGED, 0))

@@ -23,6 +23,7 @@ PATH_BYTES = 4_095
 """Linux: a path has at most 4,096 bytes with the NUL that ends it."""
 
 _VERSION = "?versionId="
+_URL = re.compile(r"https?://", re.IGNORECASE)
 _SERIAL = re.compile(r"[1-9][0-9]{0,11}")
 _MEMBER = re.compile(r"([1-9][0-9]{0,11})\.(0|[1-9][0-9]{0,5})")
 _GLOB = re.compile(r"[*?]|\[!?+.[^\]]*\]", re.DOTALL)
@@ -116,6 +117,8 @@ def parse_source(text: str, places: Places, *, version_id: str = "", at: datetim
     """
     selection = _parse_source(text, places, pinned=bool(version_id))
     source = selection.source
+    if not version_id and not at:
+        return selection
     if isinstance(source, OneKey):
         if version_id and source.version_id not in ("", version_id):
             raise SelectionInvalid(f"two versions are named: {source.version_id} and {version_id}")
@@ -127,9 +130,7 @@ def parse_source(text: str, places: Places, *, version_id: str = "", at: datetim
         raise SelectionInvalid(f"a version belongs to one key: write key:{text} if that is one")
     if isinstance(source, ManyKeys):
         return replace(selection, source=replace(source, at=at))
-    if at:
-        raise SelectionInvalid("an archive's members are versions: the time makes no difference, leave it out")
-    return selection
+    raise SelectionInvalid("an archive's members are versions: the time makes no difference, leave it out")
 
 
 def as_of(selection: Selection, at: datetime) -> Selection:
@@ -147,7 +148,7 @@ def _parse_source(text: str, places: Places, *, pinned: bool) -> Selection:
         return Selection(source=_EXPLICIT[form](rest), text=rest)
     if text.startswith(S3):
         return _s3_source(text, places, pinned=pinned)
-    if re.match(r"https?://", text, re.IGNORECASE):
+    if _URL.match(text):
         key = _key_of_url(text, places.site_urls)
         return Selection(source=_key(key), text=key)
     if not pinned and _SERIAL.fullmatch(text):

@@ -65,13 +65,14 @@ ASLEEP_S = 60
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
     """What became of the shares that waited for an archive. `read_bytes` came from the archive, over `reads` requests,
-    for files of `wanted_bytes`. `left` shares are still to do, and a message has been sent for them.
+    for files of `wanted_bytes`; those that were restored have `restored_bytes`. `left` shares are still to do, and a message has been sent for them.
     """
 
     shares: int = 0
     reads: int = 0
     read_bytes: int = 0
     wanted_bytes: int = 0
+    restored_bytes: int = 0
     endings: Mapping[Ending, int] = field(default_factory=dict)
     left: int = 0
 
@@ -81,6 +82,7 @@ class Extracted:
             reads=self.reads + other.reads,
             read_bytes=self.read_bytes + other.read_bytes,
             wanted_bytes=self.wanted_bytes + other.wanted_bytes,
+            restored_bytes=self.restored_bytes + other.restored_bytes,
             endings={
                 ending: count
                 for ending in Ending
@@ -194,7 +196,8 @@ class Extractor:
             self.on_result(result)
         self.ender.end(share.job)
         counts = {ending: sum(result.ending is ending for result in results) for ending in Ending}
-        return extracted + Extracted(shares=1, endings=counts)
+        restored = sum(result.item.size_bytes for result in results if result.ending is Ending.RESTORED)
+        return extracted + Extracted(shares=1, restored_bytes=restored, endings=counts)
 
     def _members(
         self,
