@@ -65,7 +65,8 @@ ASLEEP_S = 60
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
     """What became of the shares that waited for an archive. `read_bytes` came from the archive, over `reads` requests,
-    for files of `wanted_bytes`; those that were restored have `restored_bytes`. `left` shares are still to do, and a message has been sent for them.
+    for files of `wanted_bytes`; those that were restored have `restored_bytes`. `left` shares are still to do, and a
+    message has been sent for them.
     """
 
     shares: int = 0
