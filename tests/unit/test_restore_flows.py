@@ -63,11 +63,6 @@ def cloud() -> RestoreCloud:
     return RestoreCloud(ALL)
 
 
-def open_defect(why: str) -> pytest.MarkDecorator:
-    """For a test that fails until the flow is mended; then it has to lose this mark."""
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
 def details(cloud: RestoreCloud, job: str = "job-1") -> dict[str, str]:
     return {result.item.key: result.detail for result in cloud.results(job)}
 
@@ -407,7 +402,6 @@ def test_an_upgrade_over_the_cap_waits_for_the_thaw_that_is_paid_for(cloud: Rest
     assert cloud.thaws.spent_micro_usd(START) == price(A, Tier.BULK)
 
 
-@open_defect("a share over the cap is passed over while an earlier try's lease runs, and the job never ends")
 def test_files_over_the_cap_end_also_if_the_first_try_to_end_them_fails(cloud: RestoreCloud) -> None:
     cloud.cap_micro_usd = price(A) - 1
     finish = cloud.restores.finish
@@ -1182,7 +1176,6 @@ def test_what_s3_has_answered_is_recorded_whoever_joins_meanwhile(warm: bool) ->
     assert explored(live, preemptions=2) > 100
 
 
-@open_defect("what joined a claim that S3 answers with 200 is not extended for: only the event's handler looks")
 def test_who_joins_a_claim_that_finds_the_copy_warm_has_it_for_the_days_that_were_asked() -> None:
     def live(steps: Steps) -> None:
         cloud = watched(steps, C)

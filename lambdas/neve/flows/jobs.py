@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from neve.domain.restore import Ending, Item, JobState, Result, Share, render_restored
+from neve.errors import Transient
 from neve.ports import Restores, Topic
 
 LEASE = timedelta(minutes=1)
@@ -62,8 +64,13 @@ def end_unfetched(
         leased = restores.lease(share, owner=owner, now=now, until=now + LEASE)
         if leased is not None:
             results = all_ended(leased.items, ending, detail)
-            if restores.finish(leased, results, owner=owner, now=clock()):
-                files += leased.files
+            try:
+                if restores.finish(leased, results, owner=owner, now=clock()):
+                    files += leased.files
+            except Exception:
+                with suppress(Transient):  # the lease ends by itself
+                    restores.release(leased, owner=owner)
+                raise
     return files
 
 

@@ -139,8 +139,10 @@ class Thawer:
         if until is None:
             self._record(claim, lambda row: accepted(row, archive.storage_class, now))
         else:
-            self._record(claim, lambda row: warmed(row, archive.serial, until=until, now=now))
+            warm = self._record(claim, lambda row: warmed(row, archive.serial, until=until, now=now))
             self.extract_queue.send(render_thawed(archive.serial))
+            if warm is not None and warm.wanted_days > warm.days:  # of somebody who has joined meanwhile
+                self.ensure(archive, Need(tier=warm.tier, days=warm.wanted_days), owner=claim.claimed_by)
         return True
 
     def _extend(self, claim: Thaw, archive: ArchiveRow, need: Need) -> bool:
