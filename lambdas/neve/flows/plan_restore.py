@@ -24,9 +24,11 @@ from neve.domain.restore import (
     ThawRequest,
     Wanted,
     bucket_of,
+    key_of,
     render_thawed,
 )
 from neve.domain.thaw import Step, offered
+from neve.domain.version import KEY_LIMIT
 from neve.errors import ArchiveUnreadable, EventInvalid, OverCap
 from neve.flows.jobs import JobEnder, end_unfetched
 from neve.flows.thaw import Thawer
@@ -129,6 +131,8 @@ class RestorePlanner:
         bucket = bucket_of(wanted.destination)
         if wanted.kind is Kind.S3 and bucket not in self.destination_buckets:
             return Ending.REFUSED, f"the stack may not write to {bucket}: add it to the setting restore_buckets"
+        if wanted.kind is Kind.S3 and not 0 < len(key_of(wanted.destination).encode()) <= KEY_LIMIT:
+            return Ending.REFUSED, f"a key has 1 to {KEY_LIMIT} bytes"
         if row is None:
             return Ending.NOT_FOUND, "no such version is archived"
         if archive is None:
