@@ -7,16 +7,17 @@ looks at nothing that was there before. A cloud that was running already is left
 from __future__ import annotations
 
 import argparse
-import mimetypes
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,20 @@ from rich.console import Console
 from rich.text import Text
 
 from neve.aws.archive_store import S3ArchiveStore
-from neve.aws.archives_table import DynamoArchives
+from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.files_table import DynamoFiles
 from neve.aws.ledger import Ledger
 from neve.aws.parked_table import DynamoParkingLot
+from neve.aws.restores_table import DynamoRestores
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.parked import REMEDIES, Parked
 from neve.errors import NeveError
 from neve_local.cloud import DEFAULT_FOLDER, PROJECT, LocalCloud
 from neve_local.demo_files import USUAL_COUNT, Choice, Chosen, choose, standard_library
+from neve_local.demo_logs import ARCHIVING, RESTORING, Requests, read_passed_over, read_requests, read_thaws
 from neve_local.demo_proof import Identity, Proof, Uploaded
-from neve_local.demo_report import Outcome, Requests, Run, read_requests, show, write
+from neve_local.demo_report import Outcome, Run, show, write
+from neve_local.demo_restore import Restoration, Restored, choose_deletion, operator_environment, run_command
 from neve_local.demo_view import Flow, View, size
 
 if TYPE_CHECKING:
@@ -45,7 +49,18 @@ if TYPE_CHECKING:
 REPORT = PROJECT / ".neve" / "demo.json"
 UPLOAD_THREADS = 8
 POLL_S = 0.5
-TIMEOUTS = {"collect_timeout_s": 20, "write_timeout_s": 30, "copy_timeout_s": 60, "sweep_timeout_s": 20}
+LOGGED_S = 1
+"""After a function's last write it takes less than this until its log is complete."""
+QUIET_S = 10
+"""An upload is in a queue or in a bundle sooner than this: when both have been empty for so long, nothing comes."""
+TIMEOUTS = {
+    "collect_timeout_s": 20,
+    "write_timeout_s": 30,
+    "copy_timeout_s": 60,
+    "sweep_timeout_s": 20,
+    "plan_timeout_s": 20,
+    "extract_timeout_s": 60,
+}
 """Shorter than in an account: a function that is killed has its messages back after six of them, while one looks on."""
 STALL_S = 400
 """Beyond a bundle's age: the demo gives up when nothing has moved for so long. Failed deliveries come again sooner."""
@@ -83,7 +98,9 @@ class Deployment:
     s3: S3Client
     sqs: SQSClient
     archives: DynamoArchives
+    bundles: DynamoBundles
     files: DynamoFiles
+    restores: DynamoRestores
     parking_lot: DynamoParkingLot
     store: S3ArchiveStore
     ledger: Ledger
@@ -96,6 +113,14 @@ class Deployment:
                 answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
                 counts[name] = int(answer["Attributes"]["ApproximateNumberOfMessages"])
         return counts
+
+    def collecting(self) -> bool:
+        """Whether Collect has uploads to note. Asked before the bundles are: what it has noted is in one of them."""
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.outputs["CollectQueue"],
+            AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+        )
+        return any(int(count) for count in answer["Attributes"].values())
 
     def parked(self) -> dict[str, Parked]:
         """All that is parked, by id."""
@@ -116,7 +141,9 @@ def connect(cloud: LocalCloud, outputs: Mapping[str, str]) -> Deployment:
         s3=s3,
         sqs=session.client("sqs", config=config),
         archives=DynamoArchives(dynamodb, outputs["ArchivesTable"]),
+        bundles=DynamoBundles(dynamodb, outputs["ArchivesTable"]),
         files=DynamoFiles(dynamodb, outputs["FilesTable"]),
+        restores=DynamoRestores(dynamodb, outputs["RestoresTable"]),
         parking_lot=DynamoParkingLot(dynamodb, outputs["ParkedTable"]),
         store=S3ArchiveStore(s3, outputs["ArchiveBucket"], outputs["ContentBucket"], outputs["StorageClass"]),
         ledger=ledger,
@@ -149,7 +176,7 @@ class Demo:
         )
 
     def run(self) -> Outcome:
-        """Upload, wait, prove."""
+        """Upload, wait, delete and restore some, prove."""
         began = time.monotonic()
         with self._view.flowing(len(self._choice.files)), ThreadPoolExecutor(UPLOAD_THREADS) as pool:
             uploading = [pool.submit(self._upload, file) for file in self._choice.files]
@@ -165,17 +192,19 @@ class Demo:
                 raise
             found, problems = self._wait()
         self._view.flow(self._flow(), last=True)
-        return self._prove(found, problems, upload_s)
+        time.sleep(LOGGED_S)
+        archiving = self._requests(ARCHIVING)  # before restored files make these functions run again
+        restored = self._restore(found)
+        return self._prove(found, problems, upload_s, archiving, restored)
 
     def _upload(self, file: Chosen) -> None:
-        guessed, _ = mimetypes.guess_type(file.path.name)
         try:
             with file.path.open("rb") as body:
                 answer = self._deployment.s3.put_object(
                     Bucket=self._deployment.outputs["ContentBucket"],
                     Key=file.key,
                     Body=body,
-                    ContentType=guessed or "application/octet-stream",
+                    ContentType=file.content_type,
                 )
         except OSError as error:
             self._uploads.skip(f"{file.path}: {error.strerror}")
@@ -236,13 +265,48 @@ class Demo:
         named = {(item.version.key, item.version.version_id) for item in parked.values() if item.version}
         return [each for each in self._uploads.done if each.identity not in found and each.identity not in named]
 
-    def _prove(self, found: Mapping[Identity, FileRow], problems: list[str], upload_s: float) -> Outcome:
+    def _restore(self, found: Mapping[Identity, FileRow]) -> Restored | None:
+        """Delete some of the files and have the command restore them; None if nothing is archived."""
+        archives = self._new_archives()
+        large = frozenset(row.serial for row in archives if row.kind == "object")
+        deletion = choose_deletion(self._uploads.done, found, large)
+        if deletion is None:
+            return None
+        self._view.say(f"deleting {len(deletion.all):,} files from the content bucket, to restore them ...")
+        self._restoration.delete(deletion)
+        with tempfile.TemporaryDirectory(prefix="neve-demo-") as folder:
+            restored = self._restoration.restore(deletion, reversed(archives), Path(folder))
+        self._view.say(f"{restored.in_place:,} of them are back, byte for byte")
+        return restored
+
+    @cached_property
+    def _restoration(self) -> Restoration:
+        deployment = self._deployment
+        return Restoration(
+            command=partial(run_command, operator_environment(deployment.cloud)),
+            s3=deployment.s3,
+            bucket=deployment.outputs["ContentBucket"],
+            files=deployment.files,
+            store=deployment.store,
+            restores=deployment.restores,
+            tell=self._view.say,
+            printed=self._view.printed,
+        )
+
+    def _prove(
+        self,
+        found: Mapping[Identity, FileRow],
+        problems: list[str],
+        upload_s: float,
+        archiving: Requests,
+        restored: Restored | None,
+    ) -> Outcome:
         uploaded = list(self._uploads.done)
         parked = self._new_parked()
         missing = self._missing(found, parked)
         wanted = sorted({row.archive for row in found.values()})
         self._view.say(f"{len(found):,} of {len(uploaded):,} are in the index, each once, in {len(wanted):,} archives")
-        self._view.say("thawing and downloading the archives, comparing each file byte for byte ...")
+        self._view.say("downloading the archives, comparing each file byte for byte ...")
 
         def tell(done: int, total: int) -> None:
             if done == total or done % 10 == 0:
@@ -252,6 +316,16 @@ class Demo:
         problems = [*problems, *verdict.problems]
         problems += [f"lost: {each.file.key!r} version {each.version_id} is in no archive" for each in missing]
         problems += [f"parked: {item.reason}: {item.detail} {REMEDIES[item.reason]}" for item in parked.values()]
+        passed_over, again = 0, []
+        if restored:
+            passed_over, unsettled = self._settle(restored)
+            again = self._restoration.archived_again(restored, self._new_archives())
+            problems += [*restored.problems, *unsettled, *again]
+        thaws = read_thaws(self._deployment.cloud, self._deployment.outputs, since=self._before.at)
+        if restored and thaws.asked > len(restored.thawed):
+            problems.append(
+                f"S3 was asked for {thaws.asked} thaws of {len(restored.thawed)} archives: one each is enough"
+            )
         for name, count in self._deployment.dead_letters().items():
             if count > self._before.dead_letters.get(name, 0):
                 problems.append(f"{name} holds {count} messages that failed for good: `neve status`")
@@ -263,18 +337,45 @@ class Demo:
             archives=[row for row in reversed(self._new_archives()) if row.serial in in_index],
             verified=verdict.verified,
             lost=len(missing),
+            restored=restored,
+            thaws=thaws,
+            passed_over=passed_over,
+            archived_again=len(again),
+            archiving=archiving,
+            restoring=self._requests(RESTORING),
             problems=problems,
             upload_s=upload_s,
         )
+
+    def _settle(self, restored: Restored) -> tuple[int, list[str]]:
+        """Wait until neve has seen that what was restored is archived already.
+
+        How many versions were passed over, and what is wrong if there is no end to it. A function that is killed takes
+        its log with it, so the count alone cannot decide.
+        """
+        deployment, wanted = self._deployment, len(restored.versions)
+        self._view.say(f"waiting until {wanted:,} events of restored files have been passed over ...")
+        deadline = time.monotonic() + STALL_S + int(deployment.outputs["MaxAgeSeconds"])
+        quiet_since = time.monotonic()
+        while True:
+            waiting = deployment.collecting() or bool(deployment.bundles.unfinished())
+            passed = read_passed_over(deployment.cloud, deployment.outputs, since=restored.began)
+            now = time.monotonic()
+            quiet_since = now if waiting else quiet_since
+            if not waiting and (passed >= wanted or now - quiet_since > QUIET_S):
+                return passed, []
+            if now > deadline:
+                return passed, ["whether a restored file is archived again is not known: uploads still wait"]
+            time.sleep(POLL_S)
 
     @property
     def skipped(self) -> list[str]:
         """Files left out, and why."""
         return [*self._choice.skipped, *self._uploads.skipped]
 
-    def requests(self) -> Requests:
-        """What the functions asked of AWS in this run, from their logs."""
-        return read_requests(self._deployment.cloud, self._deployment.outputs, since=self._before.at)
+    def _requests(self, functions: Sequence[str]) -> Requests:
+        """What functions have asked of AWS in this run, from their logs."""
+        return read_requests(self._deployment.cloud, self._deployment.outputs, functions, since=self._before.at)
 
 
 def setting(text: str) -> tuple[str, str]:
@@ -289,8 +390,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="make demo",
-        description="Puts real files into S3 on the local cloud, waits until they are in Glacier archives, and proves "
-        "that each of them comes back byte for byte.",
+        description="Puts real files into S3 on the local cloud, waits until they are in Glacier archives, deletes and "
+        "restores some, and proves that each of them comes back byte for byte.",
     )
     parser.add_argument("--files", type=Path, help="a folder of your own (default: Python's standard library)")
     parser.add_argument("--count", type=int, help=f"at most so many of them (default: {USUAL_COUNT} without --files)")
@@ -371,7 +472,6 @@ def _run_in(deployment: Deployment, choice: Choice, began: datetime, view: View)
             "max_age_s": outputs["MaxAgeSeconds"],
         },
         outcome=outcome,
-        requests=demo.requests(),
         own_requests=own,
         skipped=demo.skipped,
     )
@@ -390,6 +490,8 @@ The local cloud is still running. To go on:
   neve ls {shlex.quote(finished.prefix)} | head
   neve find {shlex.quote(key)}
   neve archives
+  neve restore {shlex.quote(key)} restored/ --wait
+  neve jobs
   neve local down{where}
 """
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,25 @@ class Chosen:
         except OSError:
             return False
         return (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.modified_ns)
+
+    @property
+    def content_type(self) -> str:
+        """What S3 is told that it is."""
+        guessed, _ = mimetypes.guess_type(self.path.name)
+        return guessed or "application/octet-stream"
+
+    def has(self, pieces: Iterable[bytes]) -> bool:
+        """Whether `pieces`, one after the other, are the bytes on disk; False if those cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
+        except OSError:
+            return False
+
+    def differs(self) -> str:
+        """A sentence for bytes that came back and are not those on disk."""
+        cause = "" if self.unchanged else " (the file on disk has changed meanwhile)"
+        return f"{self.key!r} came back with other bytes than {self.path} has{cause}"
 
 
 @dataclass(frozen=True, kw_only=True)

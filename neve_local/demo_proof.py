@@ -7,13 +7,10 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
-
-from botocore.exceptions import ClientError
 
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives
@@ -21,6 +18,7 @@ from neve.aws.files_table import DynamoFiles
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow, rows
 from neve.domain.manifest import Manifest
 from neve.domain.tar import MANIFEST_NAME
+from neve.domain.thaw import needs_thaw
 from neve.errors import NeveError
 from neve_local.demo_files import Chosen
 
@@ -122,30 +120,23 @@ class Proof:
         return row
 
     def _thaw(self, row: ArchiveRow) -> None:
-        if row.storage_class == "GLACIER_IR":  # readable at once
-            return
-        try:
+        """Ask S3 for the archive, unless it is thawed or thawing already: for a restore, or for an earlier run."""
+        if needs_thaw(row.storage_class) and not self._restore(row):
             self.s3.restore_object(
                 Bucket=self.store.bucket,
                 Key=row.object_key,
                 VersionId=row.object_version_id,
                 RestoreRequest={"Days": 1, "GlacierJobParameters": {"Tier": "Standard"}},
             )
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "RestoreAlreadyInProgress":
-                raise
+
+    def _restore(self, row: ArchiveRow) -> str:
+        """What S3 says of the archive's thaw; "" if there is none."""
+        head = self.s3.head_object(Bucket=self.store.bucket, Key=row.object_key, VersionId=row.object_version_id)
+        return head.get("Restore", "")
 
     def _wait_for_thaw(self, row: ArchiveRow) -> None:
         deadline = time.monotonic() + THAW_PATIENCE_S
-        while row.storage_class != "GLACIER_IR":
-            # The local cloud tells of a thaw only where no version is named. An archive has one version and keeps it.
-            head = self.s3.head_object(Bucket=self.store.bucket, Key=row.object_key)
-            if head["VersionId"] != row.object_version_id:
-                raise NotThawed(
-                    f"{row.object_key} is version {head['VersionId']}, its row says {row.object_version_id}"
-                )
-            if 'ongoing-request="false"' in head.get("Restore", ""):
-                return
+        while needs_thaw(row.storage_class) and 'ongoing-request="false"' not in self._restore(row):
             if time.monotonic() > deadline:
                 raise NotThawed(f"{row.object_key} is not thawed after {THAW_PATIENCE_S} s")
             time.sleep(0.2)
@@ -233,8 +224,8 @@ def _compare_tar(archive: IO[bytes], manifest: Manifest, originals: Mapping[Iden
                 problems.append(f"{manifest.object_key}: {key!r} does not begin at byte {member.offset_bytes}")
             elif hashlib.sha256(body).hexdigest() != member.source.sha256:
                 problems.append(f"{manifest.object_key}: {key!r} has another SHA-256 than its manifest says")
-            elif body != _content(original.path):
-                problems.append(_differs(original))
+            elif not original.has([body]):
+                problems.append(original.differs())
             else:
                 verified += 1
     return verified, problems
@@ -248,25 +239,9 @@ def _compare_object(
     original = originals.get((source.key, source.version_id))
     if original is None:
         return 0, []
-    try:
-        with original.path.open("rb") as file:
-            while True:
-                expected = file.read(CHUNK_BYTES)
-                if archive.read(CHUNK_BYTES) != expected:
-                    return 0, [_differs(original)]
-                if not expected:
-                    return 1, []
-    except OSError:
-        return 0, [_differs(original)]
+    return (1, []) if original.has(pieces(archive)) else (0, [original.differs()])
 
 
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
-def _differs(original: Chosen) -> str:
-    cause = "" if original.unchanged else " (the file on disk has changed meanwhile)"
-    return f"{original.key!r} came back with other bytes than {original.path} has{cause}"
+def pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """What is left of `file`, a piece at a time."""
+    return iter(lambda: file.read(CHUNK_BYTES), b"")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import platform
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,20 @@ from rich.text import Text
 from neve.domain.cost import MILLION, US_EAST_1, Bill, Workload, counted, floor, full_bundles, unseen
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.parked import Parked
-from neve_local.cloud import LocalCloud
+from neve.domain.thaw import PROMISES
+from neve_local.demo_logs import Requests, Thaws
 from neve_local.demo_proof import Identity, Uploaded
+from neve_local.demo_restore import Restored
 from neve_local.demo_view import rows, size
-
-FUNCTIONS = ("CollectFunction", "WriteArchiveFunction", "CopyLargeFunction", "SweepFunction")
-
-_REPORTED = re.compile(r"Duration: (?P<ms>[\d.]+) ms.*Memory Size: (?P<mib>\d+) MB")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of the files. `problems` is empty if every one of them lies in an archive and came back."""
+    """What became of the files. `problems` is empty if every one of them lies in an archive and came back.
+
+    `archiving` and `restoring` are what the functions of the two threads asked of AWS. `restored` is None if there was
+    nothing to restore; `passed_over` counts restored versions that archiving has passed over, `archived_again` others.
+    """
 
     uploaded: Sequence[Uploaded]
     found: Mapping[Identity, FileRow]
@@ -38,61 +38,19 @@ class Outcome:
     archives: Sequence[ArchiveRow]
     verified: int
     lost: int
+    restored: Restored | None
+    thaws: Thaws
+    passed_over: int
+    archived_again: int
+    archiving: Requests
+    restoring: Requests
     problems: list[str]
     upload_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Requests:
-    """The functions' ledgers and times, summed. `invocations` counts by function."""
-
-    counts: Mapping[str, int]
-    write_units: float
-    read_units: float
-    invocations: Mapping[str, int]
-    gb_seconds: float
-    seconds: Mapping[str, float]
-
-    def by_service(self) -> dict[str, dict[str, int]]:
-        """{"s3": {"GetObject": 2000}}."""
-        nested: dict[str, dict[str, int]] = {}
-        for name, quantity in self.counts.items():
-            service, _, operation = name.partition(":")
-            nested.setdefault(service, {})[operation] = quantity
-        return nested
-
-
-def read_requests(cloud: LocalCloud, outputs: Mapping[str, str], *, since: float) -> Requests:
-    """Sum the lines "requests" that each invocation logged since then, and the times that the local cloud reported."""
-    counts: Counter[str] = Counter()
-    invocations: Counter[str] = Counter()
-    seconds: dict[str, float] = {}
-    write_units = read_units = gb_seconds = 0.0
-    for name in FUNCTIONS:
-        function = name.removesuffix("Function")
-        for line in cloud.function_logs(outputs[name], since=since):
-            if reported := _REPORTED.search(line):
-                duration_s = float(reported["ms"]) / 1000
-                seconds[function] = seconds.get(function, 0.0) + duration_s
-                gb_seconds += duration_s * int(reported["mib"]) / 1024
-            elif '"message":"requests"' in line.replace(" ", ""):
-                entry = json.loads(line)
-                counts.update(entry["requests"])
-                write_units += entry["write_units"]
-                read_units += entry["read_units"]
-                invocations[function] += 1
-    return Requests(
-        counts=dict(sorted(counts.items())),
-        write_units=write_units,
-        read_units=read_units,
-        invocations=dict(invocations),
-        gb_seconds=gb_seconds,
-        seconds=seconds,
-    )
-
-
-def bill_as_they_came(requests: Requests, outcome: Outcome, storage_class: str) -> Bill:
-    """What this run would have cost."""
+def bill_as_they_came(outcome: Outcome, storage_class: str) -> Bill:
+    """What archiving would have cost in this run."""
+    requests = outcome.archiving
     tars = sum(row.kind == "tar" for row in outcome.archives)
     return Bill(
         prices=US_EAST_1,
@@ -144,14 +102,13 @@ class Run:
     seconds: float
     settings: Mapping[str, str]
     outcome: Outcome
-    requests: Requests
     own_requests: Mapping[str, int]
     skipped: Sequence[str]
 
     @property
     def as_they_came(self) -> Bill:
         """What this run would have cost for a million files."""
-        bill = bill_as_they_came(self.requests, self.outcome, self.settings["storage_class"])
+        bill = bill_as_they_came(self.outcome, self.settings["storage_class"])
         return bill.scaled(MILLION / max(1, len(self.outcome.uploaded)))
 
     @property
@@ -169,6 +126,12 @@ class Run:
         return Workload(target_bytes=int(self.settings["target_bytes"]), storage_class=self.settings["storage_class"])
 
     @property
+    def restore_reads(self) -> int:
+        """GETs that restored: Extract's own, and one for each file that the command fetched itself."""
+        local = len(self.outcome.restored.local) if self.outcome.restored else 0
+        return self.outcome.restoring.counts.get("s3:GetObject", 0) + local
+
+    @property
     def storage_bytes(self) -> int:
         """Of all archives."""
         return sum(row.size_bytes for row in self.outcome.archives)
@@ -176,7 +139,7 @@ class Run:
 
 def as_json(run: Run) -> dict[str, Any]:
     """The report for programs. Sizes are bytes, times seconds, money US dollars."""
-    outcome, requests = run.outcome, run.requests
+    outcome, requests = run.outcome, run.outcome.archiving
     seconds = latencies(outcome)
     by_service = requests.by_service()
     files = len(outcome.uploaded)
@@ -217,6 +180,42 @@ def as_json(run: Run) -> dict[str, Any]:
         "prices": {"region": US_EAST_1.region, "checked": US_EAST_1.checked, "list": "without free tiers"},
         "bill": _bill_json(run.full_bundles),
         "bill_as_they_came": _bill_json(run.as_they_came),
+        "restored": outcome.restored.in_place if outcome.restored else 0,
+        "restore_mismatches": outcome.restored.mismatches if outcome.restored else 0,
+        "thaws": outcome.thaws.asked,
+        "restore": _restore_json(run, outcome.restored) if outcome.restored else None,
+    }
+
+
+def _restore_json(run: Run, restored: Restored) -> dict[str, Any]:
+    outcome, need = run.outcome, restored.need
+    bill = restored.bill(need.tier, reads=run.restore_reads)
+    return {
+        "wanted": len(restored.deletion.all),
+        "in_batch": len(restored.deletion.batch),
+        "to_content": len(restored.deletion.all) - len(restored.local),
+        "to_folder": len(restored.local),
+        "archives": len(restored.archives),
+        "extended": outcome.thaws.extended,
+        "passed_over": outcome.passed_over,
+        "archived_again": outcome.archived_again,
+        "tier": need.tier.value,
+        "days": need.days,
+        "commands": [
+            {
+                "words": list(each.words),
+                "status": each.status,
+                "job": each.job.id if each.job else None,
+                "seconds": each.seconds,
+                "estimate_usd": each.job.estimate_usd if each.job else None,
+            }
+            for each in restored.commands
+        ],
+        "usd": round(bill.usd, 6),
+        "bill": _bill_json(bill),
+        "requests": outcome.restoring.by_service(),
+        "invocations": dict(outcome.restoring.invocations),
+        "function_seconds": {name: round(value, 3) for name, value in outcome.restoring.seconds.items()},
     }
 
 
@@ -237,17 +236,20 @@ def _bill_json(bill: Bill) -> list[dict[str, Any]]:
 
 def show(run: Run, console: Console) -> None:
     """The report for people."""
-    outcome, requests = run.outcome, run.requests
+    outcome, requests = run.outcome, run.outcome.archiving
     seconds = latencies(outcome)
     files = len(outcome.uploaded)
     bytes_in = sum(each.file.size_bytes for each in outcome.uploaded)
     mean = run.storage_bytes / len(outcome.archives) if outcome.archives else 0
-    good = not outcome.problems and outcome.verified == files
+    wanted = len(outcome.restored.deletion.all) if outcome.restored else 0
+    missing = outcome.restored.mismatches if outcome.restored else 0
+    good = not outcome.problems and outcome.verified == files and not missing
     verdict = (
-        f"{files:,} files went into S3 and lie in {run.settings['storage_class']}: each in exactly one archive, "
-        "each read back byte for byte."
+        f"{files:,} files lie in {run.settings['storage_class']}: each in exactly one archive, "
+        f"each read back byte for byte. {wanted:,} were deleted and are restored."
         if good
-        else f"{files - outcome.verified:,} of {files:,} files did not come back from an archive."
+        else f"Not all is well. Came back from an archive: {outcome.verified:,} of {files:,} files. "
+        f"Restored: {wanted - missing:,} of {wanted:,} that were deleted."
     )
     console.print()
     console.print(Text(verdict, style="bold green" if good else "bold red"))
@@ -285,6 +287,34 @@ def show(run: Run, console: Console) -> None:
                 f"{files / max(1, len(outcome.archives)):,.0f} to an archive; the functions' time is this machine's",
                 "full bundles of 100 KB": f"${run.full_bundles.usd:.2f}   of which no program can avoid "
                 f"${run.floor.usd:.2f}",
+            }
+        )
+    )
+    if outcome.restored:
+        _show_restored(run, outcome.restored, console)
+
+
+def _show_restored(run: Run, restored: Restored, console: Console) -> None:
+    deletion, thaws, need = restored.deletion, run.outcome.thaws, restored.need
+    storage_class = run.settings["storage_class"]
+    promises = PROMISES.get(storage_class, {})
+    soon, late = (limit.total_seconds() / 3600 for limit in promises.get(need.tier, (timedelta(), timedelta())))
+    seconds = ["never" if each.seconds is None else f"{each.seconds:.1f} s" for each in restored.commands]
+    prices = {tier: restored.bill(tier, reads=run.restore_reads).usd for tier in (need.tier, *promises)}
+    console.print(
+        Text("Deleted from the content bucket, and restored by `neve restore`", style="bold"),
+        f"[dim](list prices as above; {need.tier}, copies stay {need.days} d)[/dim]",
+    )
+    console.print(
+        rows(
+            {
+                "restored": f"{restored.in_place:,} of {len(deletion.all):,}: one alone, the others in a batch, "
+                f"{len(restored.local):,} of them to a folder   missing or different {restored.mismatches:,}",
+                "thaws": f"{thaws.asked:,} asked of S3 for {len(restored.thawed):,} archives, "
+                f"{thaws.extended:,} extended   files archived again {run.outcome.archived_again:,}",
+                "request to in place": f"{', the batch '.join(seconds)}"
+                + (f"   (S3 takes {soon:g} to {late:g} hours to thaw)" if late else ""),
+                "price": ",   ".join(f"{tier} ${usd:.4f}" for tier, usd in prices.items()),
             }
         )
     )

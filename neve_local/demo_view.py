@@ -44,6 +44,10 @@ class View:
         """One line."""
         self.console.print(Text.assemble((f"{self._elapsed_s:5.0f} s  ", "dim"), message))
 
+    def printed(self, line: str) -> None:
+        """One line that a command has printed."""
+        self.console.print(Text(f"           {line}".rstrip(), style="dim"))
+
     @contextmanager
     def flowing(self, total: int) -> Iterator[None]:
         """While files flow; `flow` may be called within."""
