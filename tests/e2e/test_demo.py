@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +20,46 @@ from neve_local.demo import arguments, main, run
 from neve_local.demo_view import View
 
 Settings = dict[str, str | int | float]
-Demo = Callable[..., tuple[int, dict[str, Any]]]
 
 
-@pytest.fixture
-def demo(cloud: LocalCloud, settings: Settings, tmp_path: Path) -> Demo:
-    """Runs the demo on the running cloud with the settings that it was deployed with; status and report."""
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A finished demo: its exit status, its report, and what it showed."""
 
-    def start(*words: str) -> tuple[int, dict[str, Any]]:
-        report = tmp_path / "report" / "demo.json"
-        options = arguments([*words, "--cloud", str(cloud.layout.folder), "--report", str(report)])
-        options.context = list(settings.items())
-        status = run(options, View(Console(highlight=False, soft_wrap=True)))
-        return status, json.loads(report.read_text())
-
-    return start
+    status: int
+    report: dict[str, Any]
+    shown: str
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A few files, among them one over the target size, an empty one, odd names, and what cannot be uploaded."""
-    made = tmp_path / "files"
-    (made / "sub folder").mkdir(parents=True)
-    for name in ("plain", "sub folder/ü+%20&.txt", "line\nbreak", "x" * 200, "💾"):
-        (made / name).write_bytes(name.encode() * 100)
-    (made / "empty").touch()
-    (made / "large.bin").write_bytes(os.urandom(4 * 1024 * 1024 + 1))
-    (made / "link").symlink_to(made / "plain")
-    Path(os.fsdecode(os.fsencode(made) + b"/not-utf-8-\xff")).write_bytes(b"bytes")
-    return made
+def demo(cloud: LocalCloud, settings: Settings, folder: Path, report: Path) -> Ran:
+    """Run the demo with the files of `folder` on the running cloud, with the settings that it was deployed with."""
+    words = ["--files", str(folder), "--cloud", str(cloud.layout.folder), "--report", str(report)]
+    options = arguments(words)
+    options.context = list(settings.items())
+    shown = io.StringIO()
+    status = run(options, View(Console(file=shown, highlight=False, soft_wrap=True)))
+    return Ran(status=status, report=json.loads(report.read_text()), shown=shown.getvalue())
+
+
+def made(folder: Path) -> Path:
+    """A few files, among them an empty one, odd names, and what cannot be uploaded."""
+    (folder / "sub folder").mkdir(parents=True)
+    for name in ("plain", "sub folder/ü+%20&.txt", "line\nbreak", "[a]*?.html", "x" * 200, "💾"):
+        (folder / name).write_bytes(name.encode() * 100)
+    (folder / "empty").touch()
+    (folder / "link").symlink_to(folder / "plain")
+    Path(os.fsdecode(os.fsencode(folder) + b"/not-utf-8-\xff")).write_bytes(b"bytes")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def good(cloud: LocalCloud, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run of 38 files, one of them over the target size, that nothing disturbs."""
+    folder = made(tmp_path_factory.mktemp("demo") / "files")
+    (folder / "large.bin").write_bytes(os.urandom(4 * 1024 * 1024 + 1))
+    for number in range(30):
+        (folder / f"{number}.txt").write_bytes(os.urandom(number * 1000))
+    return demo(cloud, settings, folder, folder.parent / "report" / "demo.json")
 
 
 def first_upload(cloud: LocalCloud) -> dict[str, Any]:
@@ -84,59 +97,80 @@ def sabotage(cloud: LocalCloud) -> Iterator[Callable[[Callable[[dict[str, Any]],
     assert not failed
 
 
-def test_every_file_comes_back_and_the_report_says_so(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
-    status, report = demo("--count", "150")
-    assert status == 0, report["problems"]
+def test_every_file_comes_back_and_the_report_says_so(good: Ran) -> None:
+    report = good.report
+    assert good.status == 0, report["problems"]
     assert report["ok"]
-    assert report["files"] == report["archived"] == report["verified"] == 150
+    assert report["files"] == report["archived"] == report["verified"] == 38
     assert (report["parked"], report["lost"], report["problems"]) == (0, 0, [])
-    assert report["archives"] >= 1
+    assert report["archives"] >= 2
     assert 0 < report["latency_p50_s"] <= report["latency_p99_s"] <= report["latency_max_s"]
-    assert report["requests"]["s3"]["GetObject"] >= 150
-    assert report["requests_by_service"].keys() == {"dynamodb", "s3", "sqs"}
-    assert report["write_units"] >= 150
+    assert "each read back byte for byte" in good.shown
+
+
+def test_its_price_of_archiving_is_that_of_archiving_alone(good: Ran) -> None:
+    report = good.report
+    requests = report["requests"]
+    assert requests.keys() == report["requests_by_service"].keys() == {"dynamodb", "s3", "sqs"}
+    assert 37 <= requests["s3"]["GetObject"] < 38 + report["archives"] * 2, "restored files are not counted"
+    assert requests["s3"]["CopyObject"] == 1
+    assert "RestoreObject" not in requests["s3"]
+    assert report["invocations"].keys() == {"Collect", "WriteArchive", "CopyLarge"}
+    assert report["write_units"] >= 38
     # Bundles of 4 MiB have more PUTs to the file than those of 25 MiB.
     assert 2.0 < report["usd_per_million_files_floor"] < report["usd_per_million_files"] < 3.5
     assert report["usd_per_million_files_as_they_came"] > 0
     assert report["prices"]["checked"]
     assert any(line["imputed"] for line in report["bill_as_they_came"])
-    assert "each read back byte for byte" in capsys.readouterr().out
 
 
-def test_any_folder_will_do_and_what_cannot_be_uploaded_is_named(demo: Demo, folder: Path) -> None:
-    status, report = demo("--files", str(folder))
-    assert status == 0, report["problems"]
-    assert report["files"] == report["verified"] == 7
-    assert report["requests"]["s3"]["CopyObject"] == 1
-    assert len(report["skipped"]) == 2
-    assert any("symbolic link" in each for each in report["skipped"])
-    assert any("not UTF-8" in each for each in report["skipped"])
+def test_what_it_deleted_is_restored_with_one_thaw_for_each_archive(good: Ran) -> None:
+    report, restore = good.report, good.report["restore"]
+    assert (report["restored"], report["restore_mismatches"]) == (38, 0)
+    assert (restore["wanted"], restore["in_batch"]) == (38, 37)
+    assert restore["to_folder"] > 0
+    assert restore["to_content"] + restore["to_folder"] == 38
+    assert report["thaws"] == restore["archives"] == report["archives"]
+    assert (restore["archived_again"], restore["passed_over"]) == (0, restore["to_content"])
+    assert [each["status"] for each in restore["commands"]] == [0, 0]
+    assert all(0 < each["seconds"] < 120 for each in restore["commands"])
+    assert restore["requests"]["s3"]["RestoreObject"] == report["thaws"] + restore["extended"]
+    assert restore["usd"] > 0
+    assert "$ neve restore --batch" in good.shown
+    assert "38 were deleted and are restored" in good.shown
 
 
-def test_a_file_that_is_parked_makes_it_fail(
-    demo: Demo, folder: Path, cloud: LocalCloud, sabotage: Callable[[Callable[[dict[str, Any]], object]], None]
+def test_what_cannot_be_uploaded_is_named(good: Ran) -> None:
+    skipped = good.report["skipped"]
+    assert len(skipped) == 2
+    assert any("symbolic link" in each for each in skipped)
+    assert any("not UTF-8" in each for each in skipped)
+
+
+def test_a_file_that_is_parked_and_a_dead_letter_make_it_fail(
+    cloud: LocalCloud,
+    settings: Settings,
+    tmp_path: Path,
+    sabotage: Callable[[Callable[[dict[str, Any]], object]], None],
 ) -> None:
-    (folder / "large.bin").unlink()  # a copy would be quicker than its deletion
-    sabotage(lambda version: cloud.session().client("s3").delete_object(**version))
-    status, report = demo("--files", str(folder))
-    assert status == 1
-    assert not report["ok"]
-    assert (report["parked"], report["lost"], report["verified"]) == (1, 0, 5)
-    assert report["problems"][0].startswith("parked: source gone")
+    folder = made(tmp_path / "files")
+    s3, sqs, url = cloud.session().client("s3"), cloud.session().client("sqs"), cloud.outputs()["SweepDeadLetterQueue"]
 
+    def do(version: dict[str, Any]) -> None:
+        s3.delete_object(**version)
+        sqs.send_message(QueueUrl=url, MessageBody="{}")
 
-def test_a_dead_letter_makes_it_fail(
-    demo: Demo, folder: Path, cloud: LocalCloud, sabotage: Callable[[Callable[[dict[str, Any]], object]], None]
-) -> None:
-    sqs, url = cloud.session().client("sqs"), cloud.outputs()["SweepDeadLetterQueue"]
-    sabotage(lambda _: sqs.send_message(QueueUrl=url, MessageBody="{}"))
+    sabotage(do)
     try:
-        status, report = demo("--files", str(folder))
+        ran = demo(cloud, settings, folder, tmp_path / "demo.json")
     finally:
         sqs.purge_queue(QueueUrl=url)
-    assert status == 1
-    assert (report["verified"], report["lost"]) == (7, 0)
-    assert "SweepDeadLetterQueue" in report["problems"][0]
+    assert ran.status == 1
+    assert not ran.report["ok"]
+    assert (ran.report["parked"], ran.report["lost"], ran.report["verified"]) == (1, 0, 6)
+    assert (ran.report["restored"], ran.report["restore_mismatches"]) == (6, 0)
+    assert ran.report["problems"][0].startswith("parked: source gone")
+    assert "SweepDeadLetterQueue" in ran.report["problems"][1]
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
