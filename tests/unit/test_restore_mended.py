@@ -433,11 +433,60 @@ def test_a_thaw_that_only_a_command_waits_for_is_looked_at_when_its_copy_expires
     assert cloud.endings() == {Ending.EXPIRED: 1}
 
 
+def test_files_that_come_to_a_thaw_which_only_a_command_waited_for_are_not_left_until_its_copy_expires(
+    cloud: RestoreCloud,
+) -> None:
+    cloud.job([wanted("a1", "file:/home/a1")], Need(tier=Tier.BULK, days=30))
+    cloud.deliver()
+    cloud.wait(5 * HOUR)
+    cloud.deliver()
+    cloud.wait()
+    [message] = cloud.job([wanted("a2")], job="job-2")
+    cloud.requests_queue.take()
+    cloud.plan(message)
+    cloud.extract_queue.take()  # the word ends in the dead-letter queue
+    joined = cloud.now
+    while not cloud.endings("job-2"):
+        assert cloud.now < joined + 2 * HOUR
+        cloud.wait()
+        cloud.deliver()
+    assert cloud.endings("job-2") == {Ending.RESTORED: 1}
+    assert cloud.thawed == {1: 1}
+
+
+@pytest.mark.parametrize("dies", ["the handler of the event", "the planner"])
+def test_whoever_dies_before_a_copy_is_extended_the_sweep_has_it_extended(cloud: RestoreCloud, dies: str) -> None:
+    cloud.job([wanted("a1")])
+    cloud.job([wanted("a2", "file:/home/a2")], Need(tier=Tier.BULK, days=30), job="job-2")
+    cloud.deliver()
+    cloud.wait(5 * HOUR, sweep=False)
+    [event] = cloud.extract_queue.take()
+    if dies == "the planner":
+        cloud.extract(event)
+        [message] = cloud.requests_queue.take()
+        dies_once(cloud.ice, "request", after=False)
+        with pytest.raises(Killed):
+            cloud.plan(message)
+    else:
+        dies_once(cloud.requests_queue, "send", after=False)
+        with pytest.raises(Killed):
+            cloud.extract(event)
+        cloud.extract(event)
+    for _ in range(4):
+        cloud.wait()
+        cloud.deliver()
+    assert cloud.thaws.rows[1].warm_until == cloud.ice.warm_until[1] > cloud.now + 29 * DAY
+    assert cloud.thaws.rows[1].due_at == cloud.thaws.rows[1].warm_until, "it is not asked for again"
+    assert cloud.thawed == {1: 1}
+
+
 def test_files_of_an_archive_that_needs_no_thaw_expire_if_no_command_fetches_them(cloud: RestoreCloud) -> None:
-    cloud.job([wanted("i1", "file:/home/i1")], Need(tier=Tier.BULK, days=2))
+    cloud.chunk_items = 1
+    keys = ["i1", "i2", "i3", "i4"]
+    cloud.job([wanted(key, f"file:/home/{key}") for key in keys], Need(tier=Tier.BULK, days=2))
     cloud.settle(within=3 * DAY)
     cloud.verify()
-    assert cloud.endings() == {Ending.EXPIRED: 1}
+    assert cloud.endings() == {Ending.EXPIRED: len(keys)}
     assert START + 2 * DAY < cloud.now < START + 2 * DAY + 2 * HOUR
 
 

@@ -5,6 +5,7 @@ It asks for no thaw itself: PlanRestore does, which knows the pace and the price
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -139,14 +140,18 @@ class RestoreSweeper:
         waiting = self.restores.waiting(thaw.archive)
         for_extract = [share for share in waiting if share.kind is Kind.S3]
         local = [share for share in waiting if share.kind is Kind.LOCAL]
-        expired = self._expire(local, owner) if thaw.is_cold(now) else 0
+        cold = thaw.is_cold(now)
+        expired = self._expire(local, owner) if cold else 0
+        owed = bool(local) and not cold and thaw.wanted_days > thaw.days  # whoever should have extended it has died
         due_at: datetime | None = None
-        if for_extract:
+        if for_extract or owed:
             due_at = now + GLANCE
-        elif local and not thaw.is_cold(now):
+        elif local and not cold:
             due_at = thaw.warm_until  # the command fetches what waits, or it expires
         self.thaws.swap(thaw, replace(thaw, due_at=due_at))
-        if for_extract and (thaw.warm_until or now) < now + MARGIN:
+        if owed:
+            self._ask(thaw.archive, waiting)
+        elif for_extract and (thaw.warm_until or now) < now + MARGIN:
             self._ask(thaw.archive, for_extract)
         elif for_extract:
             self.extract_queue.send(render_thawed(thaw.archive))
@@ -174,25 +179,32 @@ class RestoreSweeper:
             waiting = []
         if job.cancelled_at or job.created_at + GIVEN_UP_AFTER < now:
             self.restores.give_up(job.id, now)
-        by_archive = {(share.archive, share.kind): share for share in waiting}
+        by_archive: dict[tuple[int, Kind], list[Share]] = defaultdict(list)
+        for share in waiting:
+            by_archive[share.archive, share.kind].append(share)
         with ThreadPoolExecutor(THREADS) as pool:
-            total = sum(pool.map(lambda share: self._move(share, job, owner), by_archive.values()), Swept())
+            total = sum(pool.map(lambda shares: self._move(shares, job, owner), by_archive.values()), Swept())
         return total + Swept(ended=int(self.ender.end(job.id)))
 
-    def _move(self, share: Share, job: Job, owner: str) -> Swept:
-        """Have an archive thawed, or read, for which nobody does anything."""
-        thaw = self.thaws.get(share.archive)
+    def _move(self, shares: Sequence[Share], job: Job, owner: str) -> Swept:
+        """Have the archive thawed, or read, that all `shares` of one kind wait for, if nobody does anything."""
+        now = self.clock()
+        serial, kind = shares[0].archive, shares[0].kind
+        thaw = self.thaws.get(serial)
         if thaw is not None:
-            if thaw.due_at is None:  # nothing waited when the sweep last looked: now it does
-                self.thaws.swap(thaw, replace(thaw, due_at=self.clock()))
-            return Swept(moved=int(thaw.due_at is None))
-        archive = self.archives.get(share.archive)
+            # When the sweep last looked, nothing waited, or only a command, until the copy expires.
+            later = kind is Kind.S3 and thaw.state is ThawState.WARM and thaw.due_at and thaw.due_at > now + GLANCE
+            unseen = thaw.due_at is None or bool(later)
+            if unseen:
+                self.thaws.swap(thaw, replace(thaw, due_at=now))
+            return Swept(moved=int(unseen))
+        archive = self.archives.get(serial)
         if archive is None or needs_thaw(archive.storage_class):
-            self._ask(share.archive, [share])
-        elif share.kind is Kind.S3:
-            self.extract_queue.send(render_thawed(share.archive))
-        elif job.created_at + timedelta(days=job.need.days) < self.clock():
-            return Swept(expired=self._expire([share], owner))
+            self._ask(serial, shares)
+        elif kind is Kind.S3:
+            self.extract_queue.send(render_thawed(serial))
+        elif job.created_at + timedelta(days=job.need.days) < now:
+            return Swept(expired=self._expire(shares, owner))
         else:
             return Swept()  # it can be read at any time: the command has its days to fetch it
         return Swept(moved=1)
