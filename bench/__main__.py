@@ -9,7 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from bench import cost, deployed, memory, report, s3_clients, throughput
+from bench import (
+    cost,
+    deployed,
+    memory,
+    planning,
+    read_bytes,
+    report,
+    restore_cost,
+    s3_clients,
+    thawed,
+    thaws,
+    throughput,
+)
 from bench.report import Machine, Section
 from neve.errors import NeveError
 
@@ -19,6 +31,11 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[[Machine], Section]]] = {
     "c": ("files through the deployed thread", deployed.measure),
     "d": ("CPU time by S3 client", s3_clients.measure),
     "e": ("requests, units and dollars per file", cost.measure),
+    "f": ("bytes read from archives", read_bytes.measure),
+    "g": ("thaws for a batch of 100,000 lines", thaws.measure),
+    "h": ("time and memory of the command for a million lines", planning.measure),
+    "i": ("from a thawed archive to the file in its place", thawed.measure),
+    "j": ("requests, units and dollars per file restored", restore_cost.measure),
 }
 
 

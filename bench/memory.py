@@ -72,13 +72,13 @@ def write(name: str) -> dict[str, int]:
     """Write the small archive, then the one that is measured."""
     place.configure()
     _write(f"{WARM} {name}")
-    idle = _memory("VmRSS")
+    idle = resident("VmRSS")
     serial = _write(name)
     found = clients.s3().head_object(Bucket=place.ARCHIVE, Key=archive_key(serial, "tar"))
     return {
         "idle": idle,
-        "peak": _memory("VmHWM"),
-        "afterwards": _memory("VmRSS"),
+        "peak": resident("VmHWM"),
+        "afterwards": resident("VmRSS"),
         "archive_bytes": found["ContentLength"],
     }
 
@@ -90,7 +90,7 @@ def _write(bundle_id: str) -> int:
     return written.serial
 
 
-def _memory(line: str) -> int:
+def resident(line: str) -> int:
     """A figure of this process, in bytes."""
     found = re.search(rf"^{line}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     if found is None:

@@ -1,6 +1,6 @@
-"""Buckets, tables and queues as the stacks make them, on a server without functions; files in them, and bundles.
+"""Buckets, tables, queues and a topic as the stacks make them, on a server without functions; and what is in them.
 
-WriteArchive and Collect find them here, and are called in the process that is measured.
+The functions find them here, and are called in the process that is measured.
 """
 
 from __future__ import annotations
@@ -12,48 +12,32 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from neve.aws import clients
-from neve.config import CollectConfig, WriteArchiveConfig, environment
+from neve.config import CollectConfig, ExtractConfig, PlanRestoreConfig, WriteArchiveConfig, environment
 from neve.domain.bundle import Bundle, BundleState, total_bytes
 from neve.domain.outcome import Written
 from neve.domain.version import ObjectVersion, padded_sequencer
 from neve.flows.write_archive import ArchiveWriter
 from stacks.settings import Settings
 
-CONTENT, ARCHIVE = "bench-content", "bench-archive"
-FILES, ARCHIVES, PARKED = "bench-files", "bench-archives", "bench-parked"
-QUEUES = ("bench-collect", "bench-bundles", "bench-large")
+CONTENT, ARCHIVE, ELSEWHERE = "bench-content", "bench-archive", "bench-elsewhere"
+FILES, ARCHIVES, RESTORES, PARKED = "bench-files", "bench-archives", "bench-restores", "bench-parked"
+QUEUES = ("bench-collect", "bench-bundles", "bench-large", "bench-requests", "bench-extract")
+TOPIC = "bench-restored"
 UPLOAD_THREADS = 16
+EXTRACT_THREADS = 16
+"""As in stacks/restore.py."""
 
 DEFAULTS = Settings()
 
 
 def prepare() -> None:
-    """Make buckets, tables and queues, and let WriteArchive and Collect find them."""
-    for bucket in (CONTENT, ARCHIVE):
+    """Make buckets, tables, queues and the topic, and let the functions find them."""
+    for bucket in (CONTENT, ARCHIVE, ELSEWHERE):
         clients.s3().create_bucket(Bucket=bucket)
         clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     make_files_table(FILES)
-    clients.dynamodb().create_table(
-        TableName=ARCHIVES,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-            {"AttributeName": "unfinished", "AttributeType": "S"},
-            {"AttributeName": "due_at", "AttributeType": "N"},
-        ],
-        GlobalSecondaryIndexes=[
-            {
-                "IndexName": "unfinished",
-                "KeySchema": [
-                    {"AttributeName": "unfinished", "KeyType": "HASH"},
-                    {"AttributeName": "due_at", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
-        ],
-    )
+    for table in (ARCHIVES, RESTORES):
+        _make_table_with_unfinished(table)
     clients.dynamodb().create_table(
         TableName=PARKED,
         BillingMode="PAY_PER_REQUEST",
@@ -65,9 +49,12 @@ def prepare() -> None:
     configure()
 
 
-def configure() -> None:
-    """Let WriteArchive and Collect find what `prepare` made, in this process or in an earlier one."""
-    collect, bundles, large = (clients.sqs().get_queue_url(QueueName=queue)["QueueUrl"] for queue in QUEUES)
+def configure(*, requests_per_s: int = DEFAULTS.restore_requests_per_s) -> None:
+    """Let the functions find what `prepare` made, in this process or in an earlier one."""
+    collect, bundles, large, requests, extract = (
+        clients.sqs().get_queue_url(QueueName=queue)["QueueUrl"] for queue in QUEUES
+    )
+    restored = clients.sns().create_topic(Name=TOPIC)["TopicArn"]
     os.environ.update(
         environment(
             WriteArchiveConfig(
@@ -95,6 +82,35 @@ def configure() -> None:
                 max_age_s=1,
             )
         )
+        | environment(
+            PlanRestoreConfig(
+                archive_bucket=ARCHIVE,
+                files_table=FILES,
+                archives_table=ARCHIVES,
+                restores_table=RESTORES,
+                parked_table=PARKED,
+                requests_queue_url=requests,
+                extract_queue_url=extract,
+                restored_topic=restored,
+                destination_buckets=f"{CONTENT} {ELSEWHERE}",
+                requests_per_s=requests_per_s,
+                usd_per_day=DEFAULTS.restore_usd_per_day,
+            )
+        )
+        | environment(
+            ExtractConfig(
+                content_bucket=CONTENT,
+                archive_bucket=ARCHIVE,
+                files_table=FILES,
+                archives_table=ARCHIVES,
+                restores_table=RESTORES,
+                parked_table=PARKED,
+                requests_queue_url=requests,
+                extract_queue_url=extract,
+                restored_topic=restored,
+                threads=EXTRACT_THREADS,
+            )
+        )
     )
 
 
@@ -107,6 +123,31 @@ def make_files_table(name: str) -> None:
         AttributeDefinitions=[
             {"AttributeName": "shard", "AttributeType": "N"},
             {"AttributeName": "sort", "AttributeType": "B"},
+        ],
+    )
+
+
+def _make_table_with_unfinished(name: str) -> None:
+    """A table `archives` or `restores`, with its sparse index of what is unfinished."""
+    clients.dynamodb().create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+            {"AttributeName": "unfinished", "AttributeType": "S"},
+            {"AttributeName": "due_at", "AttributeType": "N"},
+        ],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "unfinished",
+                "KeySchema": [
+                    {"AttributeName": "unfinished", "KeyType": "HASH"},
+                    {"AttributeName": "due_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
         ],
     )
 

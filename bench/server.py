@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,20 +29,30 @@ def run(cloud: LocalCloud, module: str, *words: str, packages: Path | None = Non
 
     Raises subprocess.CalledProcessError if it fails; what it has to say goes to this process's standard error.
     """
-    variables = {
-        **cloud.environment(),
+    variables = cloud.environment() | ({"PYTHONPATH": str(packages)} if packages else {})
+    return _run(module, words, variables, home=cloud.layout.folder, stdin=stdin)
+
+
+def run_alone(module: str, *words: str) -> Any:
+    """As run, for what needs no cloud."""
+    with tempfile.TemporaryDirectory(prefix="neve-bench-") as folder:
+        return _run(module, words, {}, home=Path(folder))
+
+
+def _run(module: str, words: Sequence[str], variables: Mapping[str, str], *, home: Path, stdin: str = "") -> Any:
+    environment = {
+        **variables,
         "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(cloud.layout.folder),
+        "HOME": str(home),
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "LANG": "C.UTF-8",
         "NO_PROXY": "*",
-        **({"PYTHONPATH": str(packages)} if packages else {}),
     }
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{module}", *words],
         cwd=PROJECT,
-        env=variables,
+        env=environment,
         input=stdin,
         stdout=subprocess.PIPE,
         text=True,

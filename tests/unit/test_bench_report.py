@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import MEASUREMENTS
 from bench.report import DOCUMENT, Machine, Section, table, write
 
 MACHINE = Machine(
@@ -50,7 +51,7 @@ def test_a_page_without_the_markers_is_refused_and_stays_as_it_is(tmp_path: Path
     assert document.read_text() == "<!-- end: a -->\n<!-- measured: a -->\n"
 
 
-@pytest.mark.parametrize("letter", "abcde")
+@pytest.mark.parametrize("letter", sorted(MEASUREMENTS))
 def test_the_page_has_a_place_for_every_measurement(letter: str, tmp_path: Path) -> None:
     copy = tmp_path / "benchmarks.md"
     copy.write_text(DOCUMENT.read_text())
