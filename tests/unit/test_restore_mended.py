@@ -248,22 +248,73 @@ def test_an_upgrade_over_the_cap_joins_what_runs(cloud: RestoreCloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dead", "taker", "paid"),
+    ("dead", "taker", "asked"),
     [
         (Tier.BULK, Tier.STANDARD, Tier.STANDARD),
         (Tier.STANDARD, Tier.STANDARD, Tier.STANDARD),
         (Tier.EXPEDITED, Tier.BULK, Tier.EXPEDITED),
     ],
 )
-def test_who_takes_over_a_dead_claim_pays_only_what_is_not_paid_yet(
-    cloud: RestoreCloud, dead: Tier, taker: Tier, paid: Tier
+def test_who_takes_over_a_dead_claim_asks_for_both_and_pays_only_what_is_not_paid_yet(
+    cloud: RestoreCloud, dead: Tier, taker: Tier, asked: Tier
 ) -> None:
     orphan(cloud, Need(tier=dead, days=1))
     cloud.now += CLAIM + MINUTE
     cloud.job([wanted("a2")], Need(tier=taker, days=1), job="job-2")
     cloud.deliver()
-    assert cloud.ice.asked == [(1, taker, 1, Answer.ACCEPTED)]
-    assert cloud.thaws.spent_micro_usd(START) == price(A, paid)
+    assert cloud.ice.asked == [(1, asked, 1, Answer.ACCEPTED)]
+    assert cloud.thaws.spent_micro_usd(START) == price(A, asked)
+
+
+def test_an_upgrade_that_was_throttled_is_asked_for_by_who_comes_first_however_slow_a_thaw_would_do_for_them(
+    cloud: RestoreCloud,
+) -> None:
+    cloud.job([wanted("a1")])
+    cloud.deliver()
+    cloud.ice.failures = [Transient("503 SlowDown")]
+    [hasty] = cloud.job([wanted("a2")], EXPEDITED, job="job-2")
+    cloud.requests_queue.take()
+    with pytest.raises(Transient, match="503"):
+        cloud.plan(hasty)
+    cloud.job([wanted("a3")], job="job-3")
+    cloud.deliver()
+    cloud.plan(hasty)
+    assert [(tier, answer) for _, tier, _, answer in cloud.ice.asked] == [
+        (Tier.BULK, Answer.ACCEPTED),
+        (Tier.EXPEDITED, Answer.ACCEPTED),
+    ]
+    assert cloud.thaws.spent_micro_usd(START) == price(A, Tier.BULK) + price(A, Tier.EXPEDITED)
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["a thaw", "an upgrade"])
+def test_a_fallback_that_is_throttled_is_not_turned_back_and_paid_once(cloud: RestoreCloud, runs: bool) -> None:
+    if runs:
+        cloud.job([wanted("a1")])
+        cloud.deliver()
+    cloud.ice.expedited = False
+    request = cloud.ice.request
+    throttled = iter([True] * 3)
+
+    def slow_down(archive: ArchiveRow, *, tier: Tier, days: int) -> Answer:
+        if tier is Tier.STANDARD and next(throttled, False):
+            raise Transient("503 SlowDown")
+        return request(archive, tier=tier, days=days)
+
+    cloud.ice.request = slow_down  # type: ignore[method-assign]
+    [hasty] = cloud.job([wanted("a2")], EXPEDITED, job="job-2")
+    cloud.requests_queue.take()
+    for _ in range(3):
+        with pytest.raises(Transient, match="503"):
+            cloud.plan(hasty)
+        cloud.now += MINUTE
+    cloud.plan(hasty)
+    asked = [(Tier.EXPEDITED, Answer.UNAVAILABLE), (Tier.STANDARD, Answer.ACCEPTED)]
+    assert [(tier, answer) for _, tier, _, answer in cloud.ice.asked][-2:] == asked
+    assert len(cloud.ice.asked) == 2 + runs
+    assert cloud.thaws.spent_micro_usd(START) == price(A, Tier.EXPEDITED) + (price(A, Tier.BULK) if runs else 0)
+    assert cloud.thaws.rows[1].fell_back
+    cloud.settle()
+    cloud.verify()
 
 
 def test_a_copy_that_the_sweep_finds_is_extended_for_who_needs_it_longer(cloud: RestoreCloud) -> None:

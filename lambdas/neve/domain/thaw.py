@@ -167,16 +167,20 @@ def claimed(thaw: Thaw | None, archive: int, storage_class: str, need: Need, *, 
     S3 may have heard who claimed it before and died, and insists on the days of the first request: they are repeated.
     """
     wanted = max(need.days, thaw.wanted_days if thaw and not thaw.is_cold(now) else 0)
+    dead = thaw if thaw and thaw.state is ThawState.CLAIMED else None
+    tier = _tier(dead, need)
     return Thaw(
         archive=archive,
         state=ThawState.CLAIMED,
-        tier=need.tier,
-        days=thaw.days if thaw and thaw.state is ThawState.CLAIMED else need.days,
+        tier=tier,
+        days=dead.days if dead else need.days,
         wanted_days=wanted,
-        ready_at=now + promise(storage_class, need.tier),
+        ready_at=now + promise(storage_class, tier),
         due_at=now + CLAIM,
         claimed_by=owner,
         claimed_until=now + CLAIM,
+        fell_back=dead is not None and dead.fell_back,
+        settled=dead is not None and dead.settled,
         revision=thaw.revision if thaw else 0,
     )
 
@@ -186,7 +190,7 @@ def upgrading(thaw: Thaw, need: Need, *, owner: str, now: datetime) -> Thaw:
     return replace(
         thaw,
         state=ThawState.CLAIMED,
-        tier=need.tier,
+        tier=_tier(thaw if thaw.state is ThawState.CLAIMED else None, need),
         upgraded_from=thaw.upgraded_from or thaw.tier,
         wanted_days=max(thaw.wanted_days, need.days),
         due_at=now + CLAIM,
@@ -278,6 +282,16 @@ def archive_of(object_key: str) -> int | None:
 def _may_claim(thaw: Thaw, owner: str, now: datetime) -> bool:
     """Whether no other's claim is alive."""
     return thaw.claimed_by in ("", owner) or thaw.claimed_until is None or thaw.claimed_until <= now
+
+
+def _tier(dead: Thaw | None, need: Need) -> Tier:
+    """The tier to ask S3 for, in the place of `dead`, who had claimed to.
+
+    What that was paid for is still waited for. If Expedited was not to be had, it is not asked for again.
+    """
+    if dead is None:
+        return need.tier
+    return dead.tier if dead.settled else combined([need, Need(tier=dead.tier, days=dead.days)]).tier
 
 
 def _faster(storage_class: str, tier: Tier, than: Tier) -> bool:
