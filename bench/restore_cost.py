@@ -197,8 +197,8 @@ def measure(machine: Machine) -> Section:
     """The section for docs/benchmarks.md."""
     with served() as cloud:
         found = run(cloud, "restore_cost")
-    bills = [_bill(batch, each) for batch, each in zip(BATCHES, found, strict=True)]
-    least = [_floor(batch, each) for batch, each in zip(BATCHES, found, strict=True)]
+    bills = [bill(batch, each) for batch, each in zip(BATCHES, found, strict=True)]
+    least = [floor(batch, each) for batch, each in zip(BATCHES, found, strict=True)]
     return Section(
         letter="j",
         machine=machine,
@@ -217,7 +217,7 @@ def measure(machine: Machine) -> Section:
     )
 
 
-def _bill(batch: Batch, found: Mapping[str, Any]) -> Bill:
+def bill(batch: Batch, found: Mapping[str, Any]) -> Bill:
     """What a million files cost, restored in such batches."""
     planning, extracting = Took(**found["planning"]), Took(**found["extracting"])
     requests = Counter(planning.requests) + Counter(extracting.requests)
@@ -251,7 +251,7 @@ def _thaws(batch: Batch, found: Mapping[str, Any]) -> list[Use]:
     )
 
 
-def _floor(batch: Batch, found: Mapping[str, Any]) -> Bill:
+def floor(batch: Batch, found: Mapping[str, Any]) -> Bill:
     """What S3 charges at the least: the thaws, one PUT a file, and the GETs that neighbours share."""
     uses = [
         *_thaws(batch, found),

@@ -30,7 +30,8 @@ from neve_local.cloud import LocalCloud
 from neve_local.demo_report import quantile
 
 AIM_S = 1.0
-WARM_UP = 3
+WARM_UP = 2
+"""After the first one, which finds the functions cold."""
 COUNT = 20
 MEMBERS = Workload().members
 FILE_BYTES = 10_000
@@ -43,14 +44,15 @@ def measure(machine: Machine) -> Section:
     with served() as cloud:
         outputs = cloud.deploy()
         manifests = _archives(cloud, outputs)
-        seconds = [_restored(cloud, outputs, manifest) for manifest in manifests][WARM_UP:]
+        cold, *seconds = [_restored(cloud, outputs, manifest) for manifest in manifests]
+    seconds = seconds[WARM_UP:]
     p50 = quantile(seconds, 0.5)
     return Section(
         letter="i",
         machine=machine,
         text=paragraphs(
             table(
-                ("from thawed to in place", "p50", "p90", "least", "most"),
+                ("from thawed to in place", "p50", "p90", "least", "most", "the first, cold"),
                 [
                     (
                         f"{COUNT} files, one after the other",
@@ -58,12 +60,13 @@ def measure(machine: Machine) -> Section:
                         f"{quantile(seconds, 0.9):.2f} s",
                         f"{min(seconds):.2f} s",
                         f"{max(seconds):.2f} s",
+                        f"{cold:.2f} s",
                     )
                 ],
             ),
             f"p50 **{p50:.2f} s**; the aim is {AIM_S:.0f} s ({'reached' if p50 <= AIM_S else 'missed'}). Each file is "
             f"one of {MEMBERS} of {FILE_BYTES // 1000} KB in an archive of its own, and goes to the content bucket. "
-            f"{WARM_UP} more came before, so that the functions were warm. Permissions enforced.",
+            "Permissions enforced.",
         ),
     )
 
@@ -79,7 +82,7 @@ def _archives(cloud: LocalCloud, outputs: Mapping[str, str]) -> list[Manifest]:
     )
     chance = random.Random("thawed")
     return [
-        shelf.put(serial, files(serial, [FILE_BYTES] * MEMBERS, chance)) for serial in range(1, WARM_UP + COUNT + 1)
+        shelf.put(serial, files(serial, [FILE_BYTES] * MEMBERS, chance)) for serial in range(1, 1 + WARM_UP + COUNT + 1)
     ]
 
 
