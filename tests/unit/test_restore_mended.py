@@ -136,6 +136,24 @@ def test_a_job_that_was_given_up_ends_when_nothing_of_it_waits_and_takes_no_late
     assert cloud.endings() == {Ending.RESTORED: 1}
 
 
+def test_a_chunk_that_was_counted_and_comes_again_after_its_job_was_given_up_has_nothing_thawed(
+    cloud: RestoreCloud,
+) -> None:
+    cloud.chunk_items = 1
+    first, second, _ = cloud.job([wanted("a1"), wanted("b1"), wanted("c1")])
+    cloud.requests_queue.take()
+    cloud.plan(first)
+    dies_once(cloud.restores, "add", after=False)
+    with pytest.raises(Killed):
+        cloud.plan(second)
+    cloud.settle(within=8 * DAY)
+    cloud.plan(second)  # out of the dead-letter queue
+    cloud.verify()
+    assert cloud.endings() == {Ending.RESTORED: 1, Ending.CANCELLED: 1}
+    assert cloud.thawed == {1: 1}
+    assert not cloud.jobs[0].good
+
+
 # -- What S3 is asked, and what it costs ------------------------------------------------------------------------------
 
 
@@ -245,6 +263,16 @@ def test_an_upgrade_over_the_cap_joins_what_runs(cloud: RestoreCloud) -> None:
     assert cloud.endings("job-2") == {Ending.RESTORED: 1}
     assert cloud.thawed == {1: 1}
     assert not cloud.failures
+
+
+def test_who_joins_because_an_upgrade_is_over_the_cap_has_the_copy_for_as_long_as_it_needs(cloud: RestoreCloud) -> None:
+    cloud.cap_micro_usd = price(A, Tier.BULK)
+    cloud.job([wanted("a1")])
+    cloud.job([wanted("a2", "file:/home/a2")], Need(tier=Tier.EXPEDITED, days=30), job="job-2")
+    cloud.deliver()
+    cloud.wait(5 * HOUR)
+    cloud.deliver()
+    assert cloud.ice.warm_until[1] == copy_until(cloud.now, 30) == cloud.thaws.rows[1].warm_until
 
 
 @pytest.mark.parametrize(

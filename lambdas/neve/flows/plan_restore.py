@@ -80,8 +80,8 @@ class RestorePlanner:
         waiting = self.restores.add(shares)
         archives |= self._archives({share.archive for share in shares} - archives.keys())  # an earlier try's
         steps: Counter[Step] = Counter()
-        if self._cancelled(job.id):
-            self._end(waiting, Ending.CANCELLED, "the job was cancelled before this was planned", owner)
+        if self._over(job.id):
+            self._end(waiting, Ending.CANCELLED, "the job was cancelled, or given up, before this was planned", owner)
         else:
             self._thaw(waiting, archives, owner, steps)
         self.ender.end(job.id)
@@ -156,10 +156,13 @@ class RestorePlanner:
             rows = zip(ordered, pool.map(self.archives.get, ordered), strict=True)
             return {serial: row for serial, row in rows if row is not None}
 
-    def _cancelled(self, job_id: str) -> bool:
-        """Read after the shares were added: who cancels first notes it, and then ends what it finds."""
+    def _over(self, job_id: str) -> bool:
+        """Whether nothing more is to be fetched. A chunk that was counted may come again after its job was given up.
+
+        Read after the shares were added: who cancels first notes it, and then ends what it finds.
+        """
         job = self.restores.job(job_id)
-        return job is not None and job.cancelled_at is not None
+        return job is not None and (job.cancelled_at is not None or job.state is JobState.FINISHED)
 
     def _thaw(
         self, shares: Sequence[Share], archives: Mapping[int, ArchiveRow], owner: str, steps: Counter[Step]

@@ -71,7 +71,8 @@ class Thawer:
             except OverCap:
                 if step is not Step.UPGRADE:
                     raise
-                return Step.JOIN  # what runs is paid for
+                step = Step.JOIN  # what runs is paid for
+                taken = self._take(step, thaw, archive, need, owner)
             if taken:
                 return step
         raise Transient(f"the thaw of archive {archive.serial} keeps changing")
