@@ -638,3 +638,26 @@ def test_overwriting_stops_at_what_was_put_after_the_job_was_asked_for(cloud: Re
     }
     assert cloud.place(before) == cloud.body_of("a1", "v1")
     assert cloud.place(after) == b"of today"
+
+
+def test_a_request_that_comes_too_late_and_shortens_a_copy_makes_it_long_again(cloud: RestoreCloud) -> None:
+    """S3 counts the days of the last request, and this one was claimed before the copy was there."""
+    cloud.job([wanted("c1")])
+    cloud.deliver()
+    ask = cloud.ice.request
+
+    def late(archive: ArchiveRow, *, tier: Tier, days: int) -> Answer:
+        cloud.ice.request = ask  # type: ignore[method-assign]  # the first request only
+        cloud.wait(5 * HOUR, sweep=False)
+        cloud.job([wanted("c1", "file:/home/c1")], Need(tier=Tier.BULK, days=30), job="job-3")
+        cloud.deliver()
+        assert cloud.ice.warm_until[3] == copy_until(cloud.now, 30)
+        return ask(archive, tier=tier, days=days)
+
+    cloud.ice.request = late  # type: ignore[method-assign]
+    cloud.job([wanted("c1", f"s3://{OTHER}/c1")], EXPEDITED, job="job-2")
+    cloud.deliver()
+    assert [days for *_, days, _ in cloud.ice.asked][-3:] == [30, 1, 30]
+    thaw = cloud.thaws.get(3)
+    assert thaw is not None
+    assert thaw.warm_until == cloud.ice.warm_until[3] == copy_until(cloud.now, 30)

@@ -260,7 +260,8 @@ def warmed(thaw: Thaw | None, archive: int, *, until: datetime, now: datetime) -
             warm_until=until,
         )
     ready_at = thaw.ready_at if thaw.state is ThawState.WARM else now
-    return replace(_unclaimed(thaw, state=ThawState.WARM, ready_at=ready_at, due_at=now + GLANCE), warm_until=until)
+    warm = _unclaimed(thaw, state=ThawState.WARM, ready_at=ready_at, due_at=now + GLANCE)
+    return replace(warm, warm_until=until, settled=False)
 
 
 def extended(claim: Thaw, *, until: datetime, now: datetime) -> Thaw:

@@ -141,10 +141,18 @@ class Thawer:
             self._record(claim, lambda row: accepted(row, archive.storage_class, now))
         else:
             warm = self._record(claim, lambda row: warmed(row, archive.serial, until=until, now=now))
+            warm = warm or self._shortened(archive.serial, until)
             self.extract_queue.send(render_thawed(archive.serial))
-            if warm is not None and warm.wanted_days > warm.days:  # of somebody who has joined meanwhile
+            if warm is not None and warm.wanted_days > warm.days:  # of somebody who was there meanwhile
                 self.ensure(archive, Need(tier=warm.tier, days=warm.wanted_days), owner=claim.claimed_by)
         return True
+
+    def _shortened(self, archive: int, until: datetime) -> Thaw | None:
+        """The row of a copy that this request has made shorter than another had asked for; None if it has not."""
+        thaw = self.thaws.get(archive)
+        if thaw is None or thaw.state is not ThawState.WARM or thaw.warm_until is None or thaw.warm_until <= until:
+            return None
+        return self.thaws.swap(thaw, replace(thaw, warm_until=until, days=0))
 
     def _extend(self, claim: Thaw, archive: ArchiveRow, need: Need) -> bool:
         """Have the copy stay longer. If there is none any more, the row says so, and the next look asks for a thaw."""
