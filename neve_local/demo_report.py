@@ -301,9 +301,9 @@ def _show_restored(run: Run, restored: Restored, console: Console) -> None:
     soon, late = (limit.total_seconds() / 3600 for limit in promises.get(need.tier, (timedelta(), timedelta())))
     seconds = ["never" if each.seconds is None else f"{each.seconds:.1f} s" for each in restored.commands]
     prices = {tier: restored.bill(tier, reads=run.restore_reads).usd for tier in (need.tier, *promises)}
+    how = f"{need.tier}, {need.days}-day copies" if promises else f"{storage_class} needs no thaws"
     console.print(
-        Text("Deleted from the content bucket, and restored by `neve restore`", style="bold"),
-        f"[dim](list prices as above; {need.tier}, copies stay {need.days} d)[/dim]",
+        Text("Deleted from the content bucket, and restored by `neve restore`", style="bold"), f"[dim]({how})[/dim]"
     )
     console.print(
         rows(
@@ -314,7 +314,8 @@ def _show_restored(run: Run, restored: Restored, console: Console) -> None:
                 f"{thaws.extended:,} extended   files archived again {run.outcome.archived_again:,}",
                 "request to in place": f"{', the batch '.join(seconds)}"
                 + (f"   (S3 takes {soon:g} to {late:g} hours to thaw)" if late else ""),
-                "price": ",   ".join(f"{tier} ${usd:.4f}" for tier, usd in prices.items()),
+                "list price": ",   ".join(f"{f'{tier} ' if promises else ''}${usd:.4f}" for tier, usd in prices.items())
+                + "   (functions' time apart)",
             }
         )
     )
