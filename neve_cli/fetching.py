@@ -8,9 +8,9 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from neve.domain.restore import Kind, Result, Share
+from neve.domain.restore import Kind, Result
 from neve.flows.extract import Extractor
 from neve.flows.jobs import JobEnder
 from neve_cli import clock
@@ -18,7 +18,6 @@ from neve_cli.local_files import LocalFiles
 from neve_cli.watching import Sight
 
 if TYPE_CHECKING:
-    from neve.ports import Restores
     from neve_cli.stack import Stack
 
 THREADS = 8
@@ -32,20 +31,6 @@ class _NoQueue:
 
     def send(self, body: str, *, delay_s: int = 0) -> None:
         """Nothing."""
-
-
-class _OneJob:
-    """Restores, with the shares of one job only: files of other jobs go to folders on other machines."""
-
-    def __init__(self, restores: Restores, job_id: str) -> None:
-        self._restores = restores
-        self._job_id = job_id
-
-    def waiting(self, archive: int) -> list[Share]:
-        return [share for share in self._restores.waiting(archive) if share.job == self._job_id]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._restores, name)
 
 
 @dataclass
@@ -92,12 +77,11 @@ class Fetcher:
     @property
     def _extractor(self) -> Extractor:
         deployed = self.deployed
-        restores = cast("Restores", _OneJob(deployed.restores, self.job_id))
         return Extractor(
             archives=deployed.archives,
             store=deployed.store,
             files=deployed.files,
-            restores=restores,
+            restores=deployed.restores,
             thaws=deployed.thaws,
             reader=deployed.reader,
             destination=LocalFiles(reader=deployed.reader, manifest=deployed.store.manifest),
@@ -105,9 +89,10 @@ class Fetcher:
             parking_lot=deployed.parking_lot,
             requests_queue=deployed.requests_queue,
             extract_queue=_NoQueue(),
-            ender=JobEnder(restores=restores, topic=deployed.restored_topic, clock=clock.now),
+            ender=JobEnder(restores=deployed.restores, topic=deployed.restored_topic, clock=clock.now),
             bucket=deployed.outputs["ContentBucket"],
             threads=THREADS,
             clock=clock.now,
             on_result=self.on_result,
+            job=self.job_id,  # files of other jobs go to folders on other machines
         )

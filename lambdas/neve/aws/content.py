@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError, FlexibleChecksumError
 from urllib3.exceptions import HTTPError
 
-from neve.aws.faults import code, status, transient
+from neve.aws.faults import ASLEEP, code, status, transient
 from neve.domain.manifest import Source
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from neve.errors import (
@@ -34,9 +34,6 @@ READS = 2
 CHECKSUMS = ("SHA256", "SHA1", "CRC64NVME", "CRC32C", "CRC32")
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-_ASLEEP = ("InvalidObjectState", "ObjectNotInActiveTierError")
-"""403: the source lies in a Glacier class; the second is what a copy says."""
 
 _TEXTS = {
     "content_type": "ContentType",
@@ -69,7 +66,7 @@ def reading(version: ObjectVersion, *, read_before: bool = False) -> Iterator[No
         answer = f"{where}: {status(error)} {code(error)}"
         if code(error) == "NoSuchBucket":
             raise
-        if read_before and status(error) in (400, 403) and code(error) not in _ASLEEP:
+        if read_before and status(error) in (400, 403) and code(error) not in ASLEEP:
             raise
         match status(error):
             case 404 | 405:  # 405: the version is a delete marker

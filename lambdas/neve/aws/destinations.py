@@ -18,8 +18,8 @@ from urllib3.exceptions import HTTPError
 
 from neve.aws.content import full_checksums, has_md5_etag
 from neve.aws.copies import STANDS, Upload
-from neve.aws.faults import code, passing, status, transient
-from neve.aws.glacier import ASLEEP, copy_status, opening, where
+from neve.aws.faults import ASLEEP, code, passing, status, transient
+from neve.aws.glacier import copy_status, opening, where
 from neve.domain.index import ArchiveRow
 from neve.domain.large import CRC64NVME, SHA256, SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
 from neve.domain.manifest import Source

@@ -46,6 +46,10 @@ Credentials that have just expired and clocks that differ are among them: they s
 """
 
 
+ASLEEP = ("InvalidObjectState", "ObjectNotInActiveTierError")
+"""403: the object lies in a Glacier class and is not thawed; the second is what a copy says."""
+
+
 def code(error: ClientError) -> str:
     """The error code, such as NoSuchKey; for answers without a body it is the status, such as 404."""
     return str(error.response.get("Error", {}).get("Code", ""))

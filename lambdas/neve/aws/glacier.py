@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
-from neve.aws.faults import code, status, transient
+from neve.aws.faults import ASLEEP, code, status, transient
 from neve.domain.index import ArchiveRow
 from neve.domain.thaw import Tier
 from neve.errors import ArchiveUnreadable, Asleep, Transient
@@ -20,9 +20,6 @@ from neve.ports import Answer, CopyStatus
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-ASLEEP = ("InvalidObjectState", "ObjectNotInActiveTierError")
-"""403: the object is not thawed; the second is what a copy says."""
 
 _RUNNING = "RestoreAlreadyInProgress"
 _UNAVAILABLE = "GlacierExpeditedRetrievalNotAvailable"

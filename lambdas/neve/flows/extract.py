@@ -97,7 +97,7 @@ class Extracted:
 class Extractor:
     """Extract's rules over its ports, for the shares of one kind. `bucket` is the content bucket's name.
 
-    `on_result` is told of each file as it ends.
+    `on_result` is told of each file as it ends. With `job`, only that job's shares are extracted.
     """
 
     archives: Archives
@@ -116,6 +116,7 @@ class Extractor:
     threads: int
     clock: Callable[[], datetime]
     on_result: Callable[[Result], None] = lambda _: None
+    job: str = ""
 
     def thawed(self, message: Thawed, *, owner: str, until: datetime) -> Extracted:
         """An archive can be read: note it, if it is S3 who says so, then extract what waits. Raises as extract."""
@@ -129,7 +130,9 @@ class Extractor:
 
         `owner` names this invocation, which ends by `until`. Raises Transient if it is worth trying again.
         """
-        waiting = [share for share in self.restores.waiting(serial) if share.kind is self.kind]
+        waiting = [
+            share for share in self.restores.waiting(serial) if share.kind is self.kind and self.job in ("", share.job)
+        ]
         if not waiting:
             return Extracted()
         # Those never begun first: one that breaks every process that begins it must not hold back the others.
