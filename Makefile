@@ -48,11 +48,11 @@ lint: setup
 format: setup
 	@"$(BIN)/ruff" check --fix --quiet . ; "$(BIN)/ruff" format .
 
-# One run on two workers. What needs the local cloud stays together on one of them (tests/e2e/conftest.py), so that
+# One run on two workers. What needs the local cloud stays together on one of them (tests/conftest.py), so that
 # one cloud serves it all. Every branch of the domain has to be covered.
 test: lint
 	@echo "[test] unit, contract, infra, and the deployed stacks on the local cloud"
-	@"$(BIN)/python" -m pytest -n 2 --dist loadgroup --cov=lambdas/neve/domain --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	@"$(BIN)/python" -m pytest -n 2 --cov=lambdas/neve/domain --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 cloud: setup
 	@"$(BIN)/neve" local up $(foreach pair,$(CONTEXT),-c $(pair))

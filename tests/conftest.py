@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from neve_local.cloud import LocalCloud
 from tests.deployed import OTHER_BUCKET, UPLOADS_BUCKET, Stacks, look_at
@@ -25,13 +27,29 @@ SETTINGS: dict[str, str | int | float] = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+ON_THE_CLOUD = ("tests/e2e/", "tests/chaos/")
+
+
+class CloudTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Keeps what needs the local cloud on one worker, in its order: a second cloud would only cost time.
+
+    `--dist loadgroup` is meant for this, but pytest-xdist 3.8 does not group under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "cloud" if nodeid.startswith(ON_THE_CLOUD) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> CloudTogether:
+    """How pytest-xdist hands out the tests."""
+    return CloudTogether(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what needs the local cloud on one worker of pytest-xdist: a second cloud would only cost time."""
+    """Mark what needs the local cloud."""
     for item in items:
-        if {"e2e", "chaos"} & set(item.path.parts):
+        if item.nodeid.startswith(ON_THE_CLOUD):
             item.add_marker(pytest.mark.cloud)
-            item.add_marker(pytest.mark.xdist_group("cloud"))
 
 
 @pytest.fixture(scope="session")

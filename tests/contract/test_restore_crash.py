@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -48,13 +49,19 @@ class World:
         kept = {version.version_id for version in self.versions}
         for bucket in (CONTENT, ELSEWHERE):
             made = s3.list_object_versions(Bucket=bucket).get("Versions", [])
-            for each in made:
-                if each["VersionId"] not in kept:
-                    s3.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
+            gone = [(each["Key"], each["VersionId"]) for each in made if each["VersionId"] not in kept]
+            if gone:
+                named: Any = {"Objects": [{"Key": key, "VersionId": version_id} for key, version_id in gone]}
+                s3.delete_objects(Bucket=bucket, Delete=named)
         for table, names in ((FILES, ("shard", "sort")), (RESTORES, ("pk", "sk"))):
-            for item in dynamodb.scan(TableName=table)["Items"]:
-                if table == RESTORES or to_row(item).version_id not in kept:
-                    dynamodb.delete_item(TableName=table, Key={name: item[name] for name in names})
+            items = dynamodb.scan(TableName=table)["Items"]
+            keys = [
+                {name: item[name] for name in names}
+                for item in items
+                if table == RESTORES or to_row(item).version_id not in kept
+            ]
+            if keys:
+                dynamodb.batch_write_item(RequestItems={table: [{"DeleteRequest": {"Key": key}} for key in keys]})
         told = clients.sqs().receive_message(QueueUrl=cloud.urls["restored"], MaxNumberOfMessages=10)
         for message in told.get("Messages", []):
             clients.sqs().delete_message(QueueUrl=cloud.urls["restored"], ReceiptHandle=message["ReceiptHandle"])
@@ -158,11 +165,12 @@ def verify(cloud: MotoCloud, versions: list[ObjectVersion]) -> None:
         (ELSEWHERE, "x/empty"): "empty",
         (ELSEWHERE, "y/a.jpg"): "photos/a.jpg",
     }
+    stored = {bucket: clients.s3().list_object_versions(Bucket=bucket)["Versions"] for bucket in (CONTENT, ELSEWHERE)}
     for (bucket, key), source in places.items():
         answer = clients.s3().get_object(Bucket=bucket, Key=key)
         assert answer["Body"].read() == BODIES[source]
         assert answer["ContentType"] == "image/jpeg"
-        listed = clients.s3().list_object_versions(Bucket=bucket, Prefix=key).get("Versions", [])
+        listed = [each for each in stored[bucket] if each["Key"] == key]
         assert len(listed) == (2 if (bucket, key) in {(CONTENT, each) for each in DELETED} else 1)
 
     thawed = [key for key, _, _, status in cloud.glacier.asked if status == 202]

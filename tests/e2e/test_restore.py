@@ -226,10 +226,11 @@ def test_a_changed_object_stays_unless_it_is_to_be_overwritten(
 ) -> None:
     key = next(iter(key for key in batch.objects if key != FILM))
     place = batch.objects[key]
-    stacks.upload({key: b"changed"})
-    assert endings(restore(operator, key)) == {"conflict": 1}
+    source = f"s3://{stacks.outputs['ContentBucket']}/{key}?versionId={album.rows[key].version_id}"
+    stacks.upload({key: b"changed"})  # which is archived soon, and the newest version then
+    assert endings(restore(operator, source)) == {"conflict": 1}
     assert body_of(stacks, place) == b"changed"
-    assert endings(restore(operator, key, "--overwrite")) == {"restored": 1}
+    assert endings(restore(operator, source, "--overwrite")) == {"restored": 1}
     assert body_of(stacks, place) == album.bodies[key]
 
 
