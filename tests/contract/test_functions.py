@@ -229,7 +229,7 @@ def test_the_same_event_a_hundred_times_in_any_order_is_one_file(cloud: MotoClou
 def test_no_event_is_acknowledged_before_it_is_noted(
     cloud: MotoCloud, shown: list[tuple[str, int]], operation: str, code: str, seconds: int
 ) -> None:
-    """PITFALLS: a message deleted from the queue before the work is done."""
+    """Seen elsewhere: a message deleted from the queue before the work is done."""
     versions = [cloud.upload("a", b"a"), cloud.upload("b", b"b")]
     end = refuse(clients.dynamodb(), operation, code, 400)
     try:
@@ -456,7 +456,7 @@ def test_the_sweep_finds_what_lost_its_message(cloud: MotoCloud) -> None:
 def test_nothing_is_left_in_the_temporary_folder_and_nothing_of_one_invocation_gets_into_the_next(
     cloud: MotoCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PITFALLS: a warm Lambda appends to a left-over file and duplicates data."""
+    """Seen elsewhere: a warm Lambda appends to a left-over file and duplicates data."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     for number in range(3):

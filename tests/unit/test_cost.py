@@ -121,7 +121,7 @@ def test_what_no_sdk_sees_is_marked_and_says_how_it_was_arrived_at() -> None:
 
 
 def test_a_million_files_in_full_bundles_cost_about_two_dollars_and_the_floor_is_below() -> None:
-    # PROTOCOLS budgets 2.03 and a floor of 1.64. The rest depends on how many events one Collect is handed.
+    # The design budgeted 2.03, with a floor of 1.64. The rest depends on how many events one Collect is handed.
     assert usd(floor(Workload())) == pytest.approx(1.64, abs=0.01)
     by_batch = {batch: usd(full_bundles(Workload(batch_files=batch))) for batch in (10, 100, 1_000)}
     assert by_batch[10] == pytest.approx(2.17, abs=0.03)

@@ -74,7 +74,7 @@ def test_a_record_of_s3_announces_its_version() -> None:
 
 @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
 def test_keys_that_are_hard_to_write_down_come_through_s3s_form_encoding(key: str) -> None:
-    """PITFALLS: keys used without decoding lose every file with a space, a plus or an umlaut."""
+    """Seen elsewhere: keys used without decoding lose every file with a space, a plus or an umlaut."""
     assert only(body(a_record(key))).key == key
 
 

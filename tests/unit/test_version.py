@@ -40,7 +40,7 @@ def test_a_version_comes_back_from_its_fields_as_it_was(version: ObjectVersion) 
 
 @given(st.integers(0, 16**32 - 1), st.integers(0, 16**32 - 1))
 def test_padded_sequencers_compare_as_the_numbers_they_are(one: int, other: int) -> None:
-    """PITFALLS: sequencers come in different lengths."""
+    """Seen elsewhere: sequencers come in different lengths."""
     assert (padded_sequencer(f"{one:X}") < padded_sequencer(f"{other:X}")) == (one < other)
 
 

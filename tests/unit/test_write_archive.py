@@ -181,7 +181,7 @@ def test_one_bad_member_is_parked_and_its_neighbours_are_archived(
 
 
 def test_a_file_that_changes_between_event_and_archiving_is_parked_as_changed(cloud: MemoryCloud) -> None:
-    """PITFALLS: a mismatch is its own outcome. The newer version has its own event."""
+    """Seen elsewhere: a mismatch is its own outcome. The newer version has its own event."""
     old, neighbour = cloud.version("a", 100, version_id="null"), cloud.version("b")
     bundle_id = collected(cloud, [old, neighbour])
     new = cloud.version("a", 101, version_id="null")
@@ -654,7 +654,7 @@ def test_a_second_message_is_told_how_long_the_lease_still_runs(cloud: MemoryClo
 
 
 def test_a_lease_that_has_ended_holds_back_nobody(cloud: MemoryCloud) -> None:
-    """PITFALLS: one dead worker blocks the key for ever."""
+    """Seen elsewhere: one dead worker blocks the key for ever."""
     bundle_id = collected(cloud, cloud.versions(1))
     cloud.bundles.claim(bundle_id, owner="dead", now=cloud.now, until=cloud.now + timedelta(seconds=40))
     cloud.now += timedelta(seconds=42)
@@ -668,7 +668,7 @@ def test_the_same_message_may_try_again_under_its_own_lease(cloud: MemoryCloud) 
 
 
 def test_rows_that_were_written_in_half_are_completed(cloud: MemoryCloud) -> None:
-    """PITFALLS: rows for the archive and for its files are committed apart."""
+    """Seen elsewhere: rows for the archive and for its files are committed apart."""
 
     class Half(MemoryFiles):
         died = False
