@@ -661,3 +661,16 @@ def test_a_request_that_comes_too_late_and_shortens_a_copy_makes_it_long_again(c
     thaw = cloud.thaws.get(3)
     assert thaw is not None
     assert thaw.warm_until == cloud.ice.warm_until[3] == copy_until(cloud.now, 30)
+
+
+@pytest.mark.parametrize("enough", [False, True], ids=["no day's cap is enough", "tomorrow's cap is enough"])
+def test_a_lost_thaw_that_is_over_the_cap_waits_for_a_day_whose_cap_is_enough(
+    cloud: RestoreCloud, enough: bool
+) -> None:
+    standard = Need(tier=Tier.STANDARD, days=1)
+    cloud.job([wanted("c1")], standard)
+    cloud.deliver()
+    cloud.ice.forget()
+    cloud.cap_micro_usd = price(C, Tier.STANDARD) - (0 if enough else 1)
+    cloud.settle()
+    assert cloud.endings() == {Ending.RESTORED if enough else Ending.OVER_CAP: 1}

@@ -88,7 +88,10 @@ class RestorePlanner:
         return Planned(files=len(wanted), shares=len(shares), unplaced=len(unplaced), steps=steps)
 
     def thaw(self, request: ThawRequest, *, owner: str) -> Step:
-        """Have an archive thawed that something still waits for. Raises as Thawer.ensure, and EventInvalid."""
+        """Have an archive thawed that something still waits for. Raises as Thawer.ensure, and EventInvalid.
+
+        Over the day's cap it goes on waiting, unless no day's cap is enough for it.
+        """
         archive = self.archives.get(request.archive)
         if archive is None:
             raise EventInvalid(f"there is no archive {request.archive}")
@@ -97,6 +100,10 @@ class RestorePlanner:
         except ArchiveUnreadable as error:
             self._unreadable(archive.serial, str(error), owner)
             return Step.READ
+        except OverCap as error:
+            if not self.thawer.affordable(archive, request.need):  # tomorrow neither
+                self._end_with_jobs(self.restores.waiting(archive.serial), Ending.OVER_CAP, str(error), owner)
+            raise
 
     def _place(
         self, wanted: Sequence[Wanted], request: Request
@@ -184,10 +191,14 @@ class RestorePlanner:
     def _unreadable(self, archive: int, detail: str, owner: str) -> None:
         """An archive's object is gone. Extract finds that, too, and parks each file; those of folders end here."""
         local = [share for share in self.restores.waiting(archive) if share.kind is Kind.LOCAL]
-        self._end(local, Ending.DAMAGED, detail, owner)
-        for job_id in {share.job for share in local}:
-            self.ender.end(job_id)
+        self._end_with_jobs(local, Ending.DAMAGED, detail, owner)
         self.thawer.extract_queue.send(render_thawed(archive))
+
+    def _end_with_jobs(self, shares: Sequence[Share], ending: Ending, detail: str, owner: str) -> None:
+        """End shares of any jobs, and the jobs of which they were the last."""
+        self._end(shares, ending, detail, owner)
+        for job_id in {share.job for share in shares}:
+            self.ender.end(job_id)
 
     def _end(self, shares: Sequence[Share], ending: Ending, detail: str, owner: str) -> None:
         end_unfetched(self.restores, shares, ending, detail, owner=owner, clock=self.clock)

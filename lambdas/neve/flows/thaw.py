@@ -28,6 +28,7 @@ from neve.domain.thaw import (
     gone,
     joined,
     needs_thaw,
+    thaw_micro_usd,
     upgrading,
     warmed,
 )
@@ -76,6 +77,11 @@ class Thawer:
             if taken:
                 return step
         raise Transient(f"the thaw of archive {archive.serial} keeps changing")
+
+    def affordable(self, archive: ArchiveRow, need: Need) -> bool:
+        """Whether a day's cap is enough for this thaw, if nothing else is spent that day."""
+        price = thaw_micro_usd(archive.storage_class, need.tier, days=need.days, size_bytes=archive.size_bytes)
+        return not self.cap_micro_usd or price <= self.cap_micro_usd
 
     def _take(self, step: Step, thaw: Thaw | None, archive: ArchiveRow, need: Need, owner: str) -> bool:
         """Take one step; False if another was first."""
