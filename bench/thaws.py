@@ -27,7 +27,8 @@ from bench.report import Machine, Section, paragraphs, table
 from bench.server import run, served
 from neve.aws import clients
 from neve.aws.ledger import LEDGER
-from neve.aws.restores_table import DynamoRestores, DynamoThaws
+from neve.aws.restores_table import DynamoRestores
+from neve.aws.thaws_table import DynamoThaws
 from neve.domain.cost import Workload
 from neve.domain.index import FileRow
 from neve.domain.manifest import archive_key

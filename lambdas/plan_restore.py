@@ -17,7 +17,8 @@ from neve.aws.glacier import S3Glacier
 from neve.aws.invocation import count, each_message, logger, now, park_message
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
-from neve.aws.restores_table import DynamoRestores, DynamoThaws
+from neve.aws.restores_table import DynamoRestores
+from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import PlanRestoreConfig, read
 from neve.domain.cost import MILLION

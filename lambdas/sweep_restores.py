@@ -14,7 +14,8 @@ from neve.aws.archives_table import DynamoArchives
 from neve.aws.glacier import S3Glacier
 from neve.aws.invocation import count, each_message, logger, now
 from neve.aws.queue import SqsQueue
-from neve.aws.restores_table import DynamoRestores, DynamoThaws
+from neve.aws.restores_table import DynamoRestores
+from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import SweepRestoresConfig, read
 from neve.flows.jobs import JobEnder

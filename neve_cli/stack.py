@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from neve.aws.glacier import S3ArchiveReader
     from neve.aws.parked_table import DynamoParkingLot
     from neve.aws.queue import SqsQueue
-    from neve.aws.restores_table import DynamoRestores, DynamoThaws
+    from neve.aws.restores_table import DynamoRestores
+    from neve.aws.thaws_table import DynamoThaws
     from neve.aws.topic import SnsTopic
     from neve.domain.selection import Places
 
@@ -113,7 +114,7 @@ class Stack:
     @cached_property
     def thaws(self) -> DynamoThaws:
         """The thaws of archives."""
-        from neve.aws.restores_table import DynamoThaws  # noqa: PLC0415
+        from neve.aws.thaws_table import DynamoThaws  # noqa: PLC0415
 
         return DynamoThaws(self.dynamodb, self.outputs["RestoresTable"])
 

@@ -19,7 +19,8 @@ from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.files_table import DynamoFiles
 from neve.aws.parked_table import DynamoParkingLot
-from neve.aws.restores_table import DynamoRestores, DynamoThaws
+from neve.aws.restores_table import DynamoRestores
+from neve.aws.thaws_table import DynamoThaws
 from neve.domain.index import FileRow
 from neve.domain.restore import Job, JobState, Request, Wanted, chunks, render_request
 from neve.domain.thaw import Need, Tier

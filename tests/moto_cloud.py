@@ -39,7 +39,8 @@ from neve.aws.glacier import S3ArchiveReader, S3Glacier
 from neve.aws.ledger import LEDGER
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
-from neve.aws.restores_table import DynamoRestores, DynamoThaws
+from neve.aws.restores_table import DynamoRestores
+from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import (
     CollectConfig,

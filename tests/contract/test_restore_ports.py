@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from neve.aws import clients
-from neve.aws.restores_table import TRIES
+from neve.aws.rows import TRIES
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.restore import (
     CHUNK_BYTES,
@@ -736,7 +736,7 @@ def test_what_may_be_forgotten_expires_and_nothing_else(aws: Ports) -> None:
 @pytest.fixture
 def answers(aws: Ports, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     """DynamoDB's answers, as the test gives them; pauses between tries take no time."""
-    monkeypatch.setattr("neve.aws.restores_table.time.sleep", lambda _: None)
+    monkeypatch.setattr("neve.aws.rows.time.sleep", lambda _: None)
     with Stubber(clients.dynamodb()) as stubber:
         yield stubber
         stubber.assert_no_pending_responses()
