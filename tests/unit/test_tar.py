@@ -17,8 +17,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neve.domain.manifest import Manifest, Member, Source, parse_contents
-from neve.domain.tar import Rope, _member_header, _record, build, check
+from neve.domain.manifest import BLOCK_BYTES, Manifest, Member, Source, parse_contents
+from neve.domain.tar import Rope, _member_header, _record, build, check, contents_end
 from neve.errors import ArchiveInvalid, ManifestInvalid
 
 NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
@@ -387,3 +387,22 @@ def test_a_rope_gives_views_of_its_buffers() -> None:
     views = list(Rope([first, b"", memoryview(second)]).views(1, 6))
     assert [bytes(view) for view in views] == [b"bc", b"def"]
     assert [view.obj for view in views] == [first, second]
+
+
+def test_the_first_block_tells_where_the_contents_end() -> None:
+    manifest, rope = build(7, "content", "archives/7.tar", [fetched("a", b"x" * 700), fetched("b", b"")])
+    end = contents_end(rope.read(BLOCK_BYTES))
+    rope.seek(BLOCK_BYTES)
+    assert parse_contents(rope.read(end - BLOCK_BYTES)) == manifest.contents
+
+
+@pytest.mark.parametrize("block", [b"", bytes(512), b"x" * 512, b"short"])
+def test_a_first_block_that_is_no_header_tells_nothing(block: bytes) -> None:
+    with pytest.raises(ManifestInvalid, match="does not begin with a tar header"):
+        contents_end(block)
+
+
+def test_an_archive_that_begins_with_something_else_than_its_contents_is_refused() -> None:
+    block = tarfile.TarInfo("files/a").tobuf(tarfile.USTAR_FORMAT)
+    with pytest.raises(ManifestInvalid, match="begins with 'files/a'"):
+        contents_end(block)

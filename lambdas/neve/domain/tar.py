@@ -171,6 +171,20 @@ def check(rope: Rope, manifest: Manifest) -> None:
         rope.seek(0)
 
 
+def contents_end(block: bytes) -> int:
+    """Where MANIFEST.json ends in an archive whose first block is `block`; it begins behind that block.
+
+    Raises ManifestInvalid if the block is not the header of a MANIFEST.json.
+    """
+    try:
+        seen = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    except (tarfile.TarError, ValueError) as error:
+        raise ManifestInvalid(f"the archive does not begin with a tar header: {error}") from error
+    if seen.name != MANIFEST_NAME or not seen.isreg():
+        raise ManifestInvalid(f"the archive begins with {seen.name!r}, not with {MANIFEST_NAME}")
+    return BLOCK_BYTES + seen.size
+
+
 def _check(rope: Rope, manifest: Manifest) -> None:
     if len(rope) != manifest.object_size_bytes:
         raise ArchiveInvalid(f"archive has {len(rope)} bytes, its manifest says {manifest.object_size_bytes}")
