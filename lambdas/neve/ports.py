@@ -369,3 +369,32 @@ class Topic(Protocol):
 
     def publish(self, message: str) -> None:
         """Publish one message."""
+
+
+# -- The archive bucket as a whole -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedObject:
+    """An object of the archive bucket as a listing states it. `serial` is 0 where the key is none that neve gives."""
+
+    key: str
+    serial: int
+    size_bytes: int
+    etag: str
+    storage_class: str
+    modified: datetime
+
+
+class ArchiveListing(Protocol):
+    """What stands in the archive bucket, read page by page as it is asked for.
+
+    In the order of keys, which up to ten digits is that of serials; foreign keys come where they sort. Strongly
+    consistent, but for what is written while it is read.
+    """
+
+    def archives(self, start: int = 0) -> Iterator[ListedObject]:
+        """The objects under archives/, from serial `start` on."""
+
+    def manifests(self, start: int = 0) -> Iterator[ListedObject]:
+        """The objects under manifests/, from serial `start` on."""
