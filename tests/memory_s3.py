@@ -226,5 +226,5 @@ class MemoryTopic:
 
     published: list[str] = field(default_factory=list)
 
-    def publish(self, message: str) -> None:
+    def publish(self, message: str, *, subject: str = "") -> None:
         self.published.append(message)

@@ -116,6 +116,55 @@ class SweepRestoresConfig:
     restored_topic: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class StartAuditConfig:
+    """Settings of StartAudit.
+
+    `tier` is how fast archives are thawed; `source` is `read`, or `stated` where S3's own checksums of the sources are
+    enough. A horizon of 0 days turns the rolling pass off; its budget is for a month.
+    """
+
+    content_bucket: str
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    restores_table: str
+    audits_table: str
+    parked_table: str
+    audits_queue_url: str
+    verify_queue_url: str
+    alerts_topic: str
+    tier: str
+    source: str
+    horizon_days: int
+    budget_percent: int
+    budget_usd: int
+    requests_per_s: int
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyAuditConfig:
+    """Settings of VerifyAudit. `repair` is `by-hand` or `automatic`."""
+
+    content_bucket: str
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    restores_table: str
+    audits_table: str
+    parked_table: str
+    requests_queue_url: str
+    audits_queue_url: str
+    verify_queue_url: str
+    bundles_queue_url: str
+    large_queue_url: str
+    alerts_topic: str
+    repair: str
+    requests_per_s: int
+    threads: int
+
+
 AnyConfig = (
     CollectConfig
     | WriteArchiveConfig
@@ -124,6 +173,8 @@ AnyConfig = (
     | PlanRestoreConfig
     | ExtractConfig
     | SweepRestoresConfig
+    | StartAuditConfig
+    | VerifyAuditConfig
 )
 
 Config = TypeVar(
@@ -135,6 +186,8 @@ Config = TypeVar(
     PlanRestoreConfig,
     ExtractConfig,
     SweepRestoresConfig,
+    StartAuditConfig,
+    VerifyAuditConfig,
 )
 
 

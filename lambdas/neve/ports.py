@@ -13,12 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from neve.domain.audit import Audit, LastAudit, Report, Run, Sighting
 from neve.domain.bundle import Bundle, Limits
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, Source
 from neve.domain.parked import Parked
 from neve.domain.restore import Item, Job, Result, Share
+from neve.domain.sampling import Month, Rolling
 from neve.domain.tar import Rope
 from neve.domain.thaw import Thaw, Tier
 from neve.domain.version import ObjectVersion
@@ -111,8 +113,20 @@ class Archives(Protocol):
     def finish(self, serial: int, *, duplicates: int, now: datetime) -> None:
         """written -> archived; nothing changes if it is archived already."""
 
+    def supersede(self, serial: int, *, by: int) -> None:
+        """Note on the row of a damaged archive, if there is one, that archive `by` stands for it.
+
+        Of several the largest stays: they may come in any order, and the last repair found most of what can be found.
+        """
+
     def get(self, serial: int) -> ArchiveRow | None:
         """The archive with this serial number; None if there is none. Consistent."""
+
+    def all(self, *, first: int = 1, newest_first: bool = False) -> Iterator[ArchiveRow]:
+        """Every archive from serial `first` on, by serial; pages are read as they are asked for."""
+
+    def drawn(self) -> int:
+        """The last serial number drawn; 0 before the first. Consistent."""
 
 
 class Files(Protocol):
@@ -123,6 +137,9 @@ class Files(Protocol):
 
     def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
         """Write each row unless one stands; those are returned whose place another archive's row has taken."""
+
+    def replace(self, seen: FileRow, to: FileRow) -> bool:
+        """Put `to` in the place of `seen`, if the row still names seen's archive and member; whether it did."""
 
     def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
         """The rows with these identities, (key, pin); those that do not exist are missing. Consistent."""
@@ -345,6 +362,12 @@ class ArchiveReader(Protocol):
         Raises Asleep if it is not thawed, ArchiveUnreadable if the object is gone or shorter, Transient.
         """
 
+    def stream(self, archive: ArchiveRow, *, first: int = 0) -> Iterator[bytes]:
+        """The bytes from `first` on, in pieces, wherever the object ends; S3's checksum is not held against them.
+
+        Raises Asleep, ArchiveUnreadable if the object is gone, Transient.
+        """
+
 
 class Destination(Protocol):
     """Where files go, by one kind of destination."""
@@ -367,8 +390,8 @@ class Destination(Protocol):
 class Topic(Protocol):
     """One SNS topic."""
 
-    def publish(self, message: str) -> None:
-        """Publish one message."""
+    def publish(self, message: str, *, subject: str = "") -> None:
+        """Publish one message; `subject` is what a mail of it has for one, up to 100 characters."""
 
 
 # -- The archive bucket as a whole -----------------------------------------------------------------------------------
@@ -398,3 +421,98 @@ class ArchiveListing(Protocol):
 
     def manifests(self, start: int = 0) -> Iterator[ListedObject]:
         """The objects under manifests/, from serial `start` on."""
+
+
+# -- Audit -----------------------------------------------------------------------------------------------------------
+
+
+class Sources(Protocol):
+    """The content bucket, read for a comparison: as it is now, whatever S3 states of it."""
+
+    def stream(self, version: ObjectVersion, *, first: int = 0) -> Iterator[bytes]:
+        """The bytes of the version from `first` on, in pieces; S3's own checksum is not held against them.
+
+        Raises SourceGone, SourceChanged, SourceDenied or Transient.
+        """
+
+    def describe(self, version: ObjectVersion) -> Source:
+        """What S3 states of the version, the checksums that it keeps included. Raises as stream."""
+
+
+class Audits(Protocol):
+    """Runs, the audits under way, and how they ended. Reads are consistent unless they say otherwise."""
+
+    def open_run(self, run: Run, *, rolling: tuple[Rolling, Rolling] | None, month: tuple[Month, Month] | None) -> Run:
+        """Freeze a draw unless it stands, and in the same transaction put the second of each pair in the first's place.
+
+        The run as it stands afterwards. Raises Transient if the rolling pass, or the month, has changed meanwhile.
+        """
+
+    def run(self, run: str) -> Run | None:
+        """The run; None if there is none."""
+
+    def runs(self, *, newest_first: bool = True) -> Iterator[Run]:
+        """All runs by their ids, which begin with the time."""
+
+    def end_run(self, run: str, now: datetime) -> bool:
+        """Note when the run ended; False if that was noted before. The sweep looks at it until it is told."""
+
+    def told(self, run: str) -> None:
+        """Whoever has to know of the run has been told: the sweep need not look at it any more."""
+
+    def begin(self, audit: Audit) -> Audit | None:
+        """Begin the audit unless it stands; as it stands afterwards, None if it has ended.
+
+        The archive's last audit begins anew with it, in the same transaction.
+        """
+
+    def waiting(self, archive: int) -> list[Audit]:
+        """The audits of an archive that have not ended."""
+
+    def lease(self, audit: Audit, *, owner: str, now: datetime, until: datetime, trying: bool = False) -> Audit | None:
+        """Lease the audit to `owner`, as it stands, counting a try if `trying`; None if it has ended or another's lease
+        runs.
+        """
+
+    def release(self, audit: Audit, *, owner: str, due_at: datetime) -> None:
+        """End `owner`'s lease, if it holds one; the sweep looks at the audit at `due_at`."""
+
+    def save(self, audit: Audit, *, owner: str) -> bool:
+        """Note stage and progress of an audit that `owner` has leased; False, and nothing changes, if it has not."""
+
+    def put_sources(self, audit: Audit, sightings: Sequence[Sighting]) -> None:
+        """Keep what was seen of the members' sources, by their numbers, in the place of what was kept before."""
+
+    def sources(self, audit: Audit) -> list[Sighting]:
+        """What put_sources kept."""
+
+    def finish(self, audit: Audit, report: Report, *, owner: str) -> bool:
+        """End an audit that `owner` has leased: in one transaction it is under way no more, its report is kept, its
+        run counts it, and the archive's last audit has its verdict, unless that is unread.
+
+        False, and nothing changes, if `owner` no longer holds it.
+        """
+
+    def due(self, now: datetime) -> Iterator[Audit]:
+        """The audits that the sweep should look at. Eventually consistent."""
+
+    def untold(self, now: datetime) -> Iterator[Run]:
+        """The runs that have audits under way, or have ended and are not told. Eventually consistent."""
+
+    def reports(self, run: str = "", *, newest_first: bool = False) -> Iterator[Report]:
+        """How the audits ended of this run, or of all runs."""
+
+    def last(self, archives: Sequence[int]) -> Mapping[int, LastAudit]:
+        """The last audits of these archives; those that have none are missing."""
+
+    def audited(self) -> Iterator[LastAudit]:
+        """The last audits of all archives that have one, by serial. Eventually consistent."""
+
+    def longest_ago(self) -> Iterator[LastAudit]:
+        """As audited, those first that were begun the longest ago; pages are read as they are asked for."""
+
+    def rolling(self) -> Rolling:
+        """Where the rolling pass is."""
+
+    def month(self, name: str) -> Month | None:
+        """What the rolling pass has spent in a month; None if it has not begun."""

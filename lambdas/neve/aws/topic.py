@@ -18,7 +18,7 @@ class SnsTopic:
     client: SNSClient
     arn: str
 
-    def publish(self, message: str) -> None:
+    def publish(self, message: str, *, subject: str = "") -> None:
         """See neve.ports.Topic."""
         with transient():
-            self.client.publish(TopicArn=self.arn, Message=message)
+            self.client.publish(TopicArn=self.arn, Message=message, **({"Subject": subject} if subject else {}))

@@ -1,0 +1,619 @@
+"""Audits: an archive, its manifest and its sources held against each other, and what follows from how they differ.
+
+Three witnesses state the hash of each member: the bytes in the thawed archive (A), the manifest (M), and the source in
+the content bucket (S), hashed before the thaw and kept away from the archive. Two that agree name the third as the
+culprit. What could not be read is never called different.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from operator import index
+from typing import Any
+
+from neve.domain.digest import ArchiveDigest, Digest, agree, stated
+from neve.domain.index import ArchiveRow, FileRow
+from neve.domain.manifest import Manifest, Member, Source
+from neve.domain.restore import LARGEST_DAYS
+from neve.domain.thaw import Need, Tier
+from neve.errors import EventInvalid
+
+KEEP = timedelta(days=90)
+"""How long the hashes of the sources are kept after an audit has ended; its result stays."""
+GIVEN_UP_AFTER = timedelta(days=7)
+"""An audit that could not be finished by then ends as unread."""
+FINDINGS_KEPT = 50
+"""Findings of one audit that are kept in words; all are counted."""
+EVIDENCE_CHARACTERS = 300
+ARCHIVES_ASKED = 10_000
+"""Archives that one request may name: a run is one item of DynamoDB."""
+
+
+class Verdict(StrEnum):
+    """What an audit found of a member, or of a whole archive; from good to bad."""
+
+    INTACT = "intact"
+    SOURCE_GONE = "source gone"
+    """The source was deleted; the archive holds what its manifest states."""
+    SOURCE_CHANGED = "source changed"
+    """As source gone: the version `null` was overwritten in place, as it may be."""
+    UNREAD = "unread"
+    """Archive or source could not be read, however often it was tried."""
+    INDEX_WRONG = "index wrong"
+    """The row of a file, or of the archive, contradicts what archive and manifest state, or is missing."""
+    SOURCE_DAMAGED = "source damaged"
+    MANIFEST_WRONG = "manifest wrong"
+    CONTAINER_DAMAGED = "container damaged"
+    """Every member is as it should be, but the object as a whole is not."""
+    UNDECIDED = "undecided"
+    """No two witnesses agree."""
+    ARCHIVE_DAMAGED = "archive damaged"
+    LOST = "lost"
+    """The archive is damaged, and the source is gone."""
+
+
+QUIET = frozenset({Verdict.INTACT, Verdict.SOURCE_GONE, Verdict.SOURCE_CHANGED})
+"""Nobody needs to be told of these."""
+DISCREPANCIES = frozenset(Verdict) - QUIET - {Verdict.UNREAD}
+"""These are mailed. Unread has an alarm of its own: it is no difference."""
+REPAIRABLE = DISCREPANCIES - {Verdict.SOURCE_DAMAGED}
+"""What `neve audit repair` puts right, as far as intact bytes are left. A damaged source is restored, not archived."""
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of `verdicts`; intact if there is none."""
+    order = list(Verdict)
+    return max(verdicts, key=order.index, default=Verdict.INTACT)
+
+
+class Sight(StrEnum):
+    """What became of the attempt to read a source."""
+
+    READ = "read"
+    GONE = "gone"
+    CHANGED = "changed"
+    UNREAD = "unread"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sighting:
+    """What was seen of a member's source; `digest` is there if it was read, `detail` says why if it was not."""
+
+    sight: Sight
+    digest: Digest | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A verdict other than intact: of the member `number` with this key and pin, or of the archive (key "")."""
+
+    verdict: Verdict
+    evidence: str
+    key: str = ""
+    pin: str = ""
+    number: int = 0
+
+
+# -- Judging ---------------------------------------------------------------------------------------------------------
+
+
+def judge(
+    *, archive: Digest | None, manifest: Digest | None, source: Sighting, row: Digest | None = None
+) -> tuple[Verdict, str]:
+    """The verdict on one member, and the evidence: its bytes in the archive, in the manifest, at the source.
+
+    None is a witness that is missing: the archive ends before the member, or the manifest does not list it. Where the
+    source cannot speak, `row`, what the index states, decides which of the other two is wrong; it is never asked else.
+    """
+    same_am = _same(archive, manifest)
+    if source.sight is not Sight.READ:
+        return _without_source(archive, manifest, source, row, same_am=same_am)
+    seen = source.digest
+    same_ms, same_as = _same(manifest, seen), _same(archive, seen)
+    if same_am and same_ms is not False and same_as is not False:
+        return Verdict.INTACT, ""
+    evidence = f"archive {_short(archive)}, manifest {_short(manifest)}, source {_short(seen)}"
+    if same_am:
+        return Verdict.SOURCE_DAMAGED, evidence
+    if same_ms:
+        return Verdict.ARCHIVE_DAMAGED, evidence
+    return (Verdict.MANIFEST_WRONG if same_as else Verdict.UNDECIDED), evidence
+
+
+def _without_source(
+    archive: Digest | None, manifest: Digest | None, source: Sighting, row: Digest | None, *, same_am: bool | None
+) -> tuple[Verdict, str]:
+    evidence = f"archive {_short(archive)}, manifest {_short(manifest)}, source {source.sight}: {source.detail}"
+    if same_am:
+        quiet = {Sight.GONE: Verdict.SOURCE_GONE, Sight.CHANGED: Verdict.SOURCE_CHANGED, Sight.UNREAD: Verdict.UNREAD}
+        return quiet[source.sight], evidence
+    evidence += f", index {_short(row)}"
+    if _same(archive, row):
+        return Verdict.MANIFEST_WRONG, evidence
+    if source.sight is not Sight.UNREAD:
+        return Verdict.LOST, evidence
+    return (Verdict.ARCHIVE_DAMAGED if _same(manifest, row) else Verdict.UNDECIDED), evidence
+
+
+def judge_row(row: FileRow | None, member: Member, archive: int) -> str:
+    """What is wrong with the row of a member; "" if nothing is.
+
+    A row that names another archive belongs to another copy of the same version: a duplicate, or a repair.
+    """
+    if row is None:
+        return "there is no row"
+    if row.archive != archive:
+        return ""
+    pairs = {
+        "number": (row.number, member.number),
+        "offset": (row.offset_bytes, member.offset_bytes),
+        "size": (row.size_bytes, member.source.size_bytes),
+        "SHA-256": (row.sha256, member.source.sha256),
+        "MD5": (row.md5, member.source.md5),
+    }
+    wrong = [f"{name} {said}, the manifest {meant}" for name, (said, meant) in pairs.items() if said != meant]
+    return f"the row says {'; '.join(wrong)}" if wrong else ""
+
+
+def judge_container(found: ArchiveDigest, manifest: Manifest | None, row: ArchiveRow) -> tuple[Verdict, str]:
+    """The verdict on a tar as a whole, without regard to its members.
+
+    The manifest, the archive's row, and the list inside the tar each state something of the whole.
+    """
+    whole = found.whole
+    by_row = whole.size_bytes == row.size_bytes and whole.sha256 == row.sha256
+    seen = f"the object has {whole.size_bytes} bytes and SHA-256 {whole.sha256}"
+    if manifest is None:
+        return Verdict.MANIFEST_WRONG, "there is no manifest that can be read"
+    by_manifest = whole.size_bytes == manifest.object_size_bytes and whole.sha256 == manifest.object_sha256
+    if by_row and not by_manifest:
+        return Verdict.MANIFEST_WRONG, f"{seen}, the manifest says {manifest.object_sha256}"
+    if not by_row and not by_manifest:
+        return Verdict.CONTAINER_DAMAGED, f"{seen}, manifest and index say {row.sha256}. {found.problem}".rstrip()
+    if found.contents != manifest.contents:
+        return Verdict.MANIFEST_WRONG, "the manifest lists other members than the archive itself, which is unchanged"
+    if not by_row:
+        return Verdict.INDEX_WRONG, f"{seen}, the archive's row says {row.sha256}"
+    return Verdict.INTACT, ""
+
+
+def judge_tar(
+    *,
+    row: ArchiveRow,
+    manifest: Manifest | None,
+    found: ArchiveDigest,
+    sources: Mapping[tuple[str, str], Sighting],
+    rows: Mapping[tuple[str, str], FileRow],
+) -> tuple[dict[tuple[str, str], Verdict], list[Finding]]:
+    """The verdict on each member of a tar, and everything that is not intact, the archive as a whole included.
+
+    `sources` has a sighting of every member that manifest or archive list.
+    """
+    own = {member.source.identity: member for member in found.contents.members} if found.contents else {}
+    listed = {member.source.identity: member for member in manifest.members} if manifest else {}
+    container, problem = judge_container(found, manifest, row)
+    verdicts: dict[tuple[str, str], Verdict] = {}
+    findings: list[Finding] = []
+    for identity in sorted(own.keys() | listed.keys()):
+        member = listed.get(identity) or own[identity]
+        standing = rows.get(identity)
+        verdict, evidence = judge(
+            archive=found.members.get(identity),
+            manifest=stated(listed[identity].source) if identity in listed else None,
+            source=sources[identity],
+            row=_row_digest(standing),
+        )
+        if verdict in QUIET and container is not Verdict.MANIFEST_WRONG:
+            wrong = judge_row(standing, member, row.serial)
+            verdict, evidence = (Verdict.INDEX_WRONG, wrong) if wrong else (verdict, evidence)
+        verdicts[identity] = verdict
+        if verdict is not Verdict.INTACT:
+            findings.append(_finding(verdict, evidence, member))
+    explained = any(verdict in {Verdict.ARCHIVE_DAMAGED, Verdict.LOST} for verdict in verdicts.values())
+    if container not in QUIET and not (container is Verdict.CONTAINER_DAMAGED and explained):
+        findings.append(Finding(verdict=container, evidence=problem[:EVIDENCE_CHARACTERS]))
+    return verdicts, findings
+
+
+def judge_object(
+    *,
+    row: ArchiveRow,
+    manifest: Manifest | None,
+    found: Digest | None,
+    source: Sighting,
+    described: Source | None,
+    standing: FileRow | None,
+) -> tuple[Verdict, list[Finding]]:
+    """The verdict on an archive that is one large object. `described` is what S3 says of the source, if it stands."""
+    if manifest is None:
+        return Verdict.MANIFEST_WRONG, [
+            Finding(verdict=Verdict.MANIFEST_WRONG, evidence="there is no manifest that can be read")
+        ]
+    member = manifest.members[0]
+    verdict, evidence = judge(
+        archive=found, manifest=_object_digest(manifest), source=source, row=_row_digest(standing)
+    )
+    if verdict in QUIET:
+        wrong = judge_row(standing, member, row.serial)
+        other = _described_otherwise(member.source, described)
+        if other:
+            verdict, evidence = Verdict.MANIFEST_WRONG, other
+        elif wrong:
+            verdict, evidence = Verdict.INDEX_WRONG, wrong
+    return verdict, [] if verdict is Verdict.INTACT else [_finding(verdict, evidence, member)]
+
+
+def _object_digest(manifest: Manifest) -> Digest:
+    member = stated(manifest.members[0].source)
+    return replace(
+        member,
+        sha256=manifest.object_sha256 or member.sha256,
+        crc64nvme=manifest.object_crc64nvme or member.crc64nvme,
+    )
+
+
+_MUTABLE = frozenset({"sha256", "md5", "checksums", "tags", "storage_class", "encryption", "kms_key_id"})
+"""What may be known of one copy only, or change without a new version."""
+
+
+def _described_otherwise(stated_source: Source, described: Source | None) -> str:
+    """What the manifest of a large object says of it and S3 does not; tars have a second list of their own."""
+    if described is None:
+        return ""
+    names = [name for name in Source.__slots__ if name not in _MUTABLE]  # type: ignore[attr-defined]  # by slots=True
+    wrong = [name for name in names if getattr(stated_source, name) != getattr(described, name)]
+    return f"the manifest states another {', '.join(wrong)} than S3 does of the source" if wrong else ""
+
+
+def _finding(verdict: Verdict, evidence: str, member: Member) -> Finding:
+    return Finding(
+        verdict=verdict,
+        evidence=evidence[:EVIDENCE_CHARACTERS],
+        key=member.source.key,
+        pin=member.source.pin,
+        number=member.number,
+    )
+
+
+def _row_digest(row: FileRow | None) -> Digest | None:
+    return Digest(size_bytes=row.size_bytes, sha256=row.sha256, md5=row.md5) if row else None
+
+
+def _same(one: Digest | None, other: Digest | None) -> bool | None:
+    """As agree; a witness that is missing agrees with none."""
+    return agree(one, other) if one is not None and other is not None else False
+
+
+def _short(digest: Digest | None) -> str:
+    if digest is None:
+        return "missing"
+    named = digest.sha256[:16] or digest.crc64nvme or digest.md5[:16]
+    return f"{named} of {digest.size_bytes} bytes"
+
+
+# -- Runs and audits -------------------------------------------------------------------------------------------------
+
+
+class Cause(StrEnum):
+    """Why an archive is audited."""
+
+    RANDOM = "random"
+    """It was drawn from all archives, each as likely as any other."""
+    ROLLING = "rolling"
+    """It was its turn: of all archives its last audit is the longest ago."""
+    ASKED = "asked"
+    """A person named it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One draw of archives to audit, and how its audits ended. `verdicts` counts archives, by their worst member.
+
+    `archives` is how many serials had been drawn then; `cut` how many archives of the rolling pass were left out
+    because its budget for the month is used up. With `repair`, what is found is repaired at once.
+    """
+
+    id: str
+    created_at: datetime
+    drawn: Mapping[Cause, tuple[int, ...]]
+    archives: int
+    cut: int = 0
+    repair: bool = False
+    ended: int = 0
+    verdicts: Mapping[Verdict, int] = field(default_factory=dict)
+    members: int = 0
+    size_bytes: int = 0
+    finished_at: datetime | None = None
+    told: bool = False
+
+    @property
+    def audits(self) -> int:
+        """How many audits belong to it."""
+        return sum(len(serials) for serials in self.drawn.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every audit of it has ended."""
+        return self.ended >= self.audits
+
+
+class Stage(StrEnum):
+    """hashing -> waiting."""
+
+    HASHING = "hashing"
+    """The sources are being hashed."""
+    WAITING = "waiting"
+    """For the thaw, or for somebody to read the archive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a large object has been hashed: bytes so far, and the state of their CRC64NVME."""
+
+    size_bytes: int = 0
+    crc: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """One archive's audit while it is under way. `tries` counts the attempts to read the archive."""
+
+    run: str
+    archive: int
+    cause: Cause
+    need: Need
+    repair: bool
+    begun_at: datetime
+    stage: Stage = Stage.HASHING
+    tries: int = 0
+    of_source: Progress = Progress()
+    of_archive: Progress = Progress()
+    lease_owner: str = ""
+    leased_until: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        """What names it among all audits, and sorts by the time of its run."""
+        return audit_id(self.run, self.archive)
+
+
+def audit_id(run: str, archive: int) -> str:
+    """The id of an archive's audit in a run."""
+    return f"{run}#{archive:010d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How an audit ended. `counts` are of members; `findings` the worst of them, of `found` in all.
+
+    `size_bytes` were read of the archive. `repair` is the bundle that repairs it, "" if none was ordered.
+    """
+
+    run: str
+    archive: int
+    cause: Cause
+    begun_at: datetime
+    finished_at: datetime
+    verdict: Verdict
+    counts: Mapping[Verdict, int]
+    size_bytes: int
+    findings: tuple[Finding, ...] = ()
+    found: int = 0
+    repair: str = ""
+
+    @property
+    def id(self) -> str:
+        """As Audit.id."""
+        return audit_id(self.run, self.archive)
+
+
+def report_of(
+    audit: Audit,
+    *,
+    now: datetime,
+    verdicts: Iterable[Verdict],
+    findings: Sequence[Finding],
+    size_bytes: int,
+    repair: str = "",
+) -> Report:
+    """The report on an audit that ends now."""
+    listed = list(verdicts)
+    order = list(Verdict)
+    kept = sorted(findings, key=lambda finding: (-order.index(finding.verdict), finding.number))[:FINDINGS_KEPT]
+    return Report(
+        run=audit.run,
+        archive=audit.archive,
+        cause=audit.cause,
+        begun_at=audit.begun_at,
+        finished_at=now,
+        verdict=worst([*listed, *(finding.verdict for finding in findings)]),
+        counts={verdict: count for verdict in Verdict if (count := listed.count(verdict))},
+        size_bytes=size_bytes,
+        findings=tuple(kept),
+        found=len(findings),
+        repair=repair,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastAudit:
+    """What is known of an archive's last audit. `begun_at` is when one was begun, `finished_at` when one ended in a
+    verdict other than unread, `verdict` that one; both are missing until then.
+    """
+
+    archive: int
+    begun_at: datetime
+    finished_at: datetime | None = None
+    verdict: Verdict | None = None
+
+
+# -- Messages --------------------------------------------------------------------------------------------------------
+
+RUN_FORMAT = "neve-audit-run"
+AUDIT_FORMAT = "neve-audit"
+FOUND_FORMAT = "neve-audit-found"
+DRAW = json.dumps({"message": "audit"})
+"""What the schedule sends: draw a run."""
+SWEEP = json.dumps({"message": "sweep"})
+"""What the sweep's schedule sends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Word to begin run `id`: of these archives, or of a random sample and what is next in the rolling pass."""
+
+    id: str
+    archives: tuple[int, ...] = ()
+    rolling: bool = False
+    repair: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRequest:
+    """Word to go on with the audit of one archive in a run, whatever has been done for it."""
+
+    run: str
+    archive: int
+
+
+class Sweep:
+    """Word to look after audits that stand still."""
+
+
+def run_id(sent_at: datetime, unique: str) -> str:
+    """The id of a run begun by a message that was sent then, and that has an id of its own: it comes twice as one."""
+    return f"{sent_at:%Y%m%d-%H%M%S}-{unique[:8]}"
+
+
+def render_run_request(request: RunRequest) -> str:
+    """The message to StartAudit by which a person begins a run. Inverse: parse_start."""
+    return json.dumps(
+        {
+            "format": RUN_FORMAT,
+            "version": 1,
+            "run": request.id,
+            "archives": list(request.archives),
+            "repair": request.repair,
+        }
+    )
+
+
+def render_audit_request(request: AuditRequest) -> str:
+    """The message to StartAudit for one archive of a run. Inverse: parse_start."""
+    return json.dumps({"format": AUDIT_FORMAT, "version": 1, "run": request.run, "archive": request.archive})
+
+
+def parse_start(body: str, *, scheduled: str) -> RunRequest | AuditRequest | Sweep:
+    """What a message to StartAudit asks for; `scheduled` is the id of the run if it is the schedule's.
+
+    Raises EventInvalid.
+    """
+    try:
+        message = json.loads(body)
+        match message.get("format"), message.get("message"):
+            case None, "audit":
+                return RunRequest(id=scheduled, rolling=True)
+            case None, "sweep":
+                return Sweep()
+            case (str(name), _) if name in (RUN_FORMAT, AUDIT_FORMAT) and message.get("version") == 1:
+                return _run_request(message) if name == RUN_FORMAT else _audit_request(message)
+            case _:
+                raise EventInvalid(f"neither a request for an audit nor a schedule's word: {body[:200]!r}")
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise EventInvalid(f"not a request for an audit that can be read: {error!r}") from error
+
+
+def _run_request(message: Mapping[str, Any]) -> RunRequest:
+    archives = tuple(_serial(value) for value in message["archives"])
+    if len(archives) > ARCHIVES_ASKED:
+        raise EventInvalid(f"one run audits at most {ARCHIVES_ASKED} archives by name, this asks for {len(archives)}")
+    return RunRequest(
+        id=_run(message["run"]), archives=tuple(dict.fromkeys(archives)), repair=message["repair"] is True
+    )
+
+
+def _audit_request(message: Mapping[str, Any]) -> AuditRequest:
+    return AuditRequest(run=_run(message["run"]), archive=_serial(message["archive"]))
+
+
+def _run(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 64 or not value.replace("-", "").isalnum():
+        raise EventInvalid(f"no id of a run: {value!r}")
+    return value
+
+
+def _serial(value: Any) -> int:
+    serial = index(value)
+    if serial < 1:
+        raise EventInvalid(f"no serial of an archive: {serial}")
+    return serial
+
+
+def need(tier: Tier, *, repair: bool) -> Need:
+    """What an audit asks of the thaw. A repair reads the archive again, and waits perhaps for another one."""
+    return Need(tier=Tier.STANDARD, days=3) if repair else Need(tier=tier, days=1)
+
+
+assert LARGEST_DAYS >= 3
+
+
+# -- What a person is told -------------------------------------------------------------------------------------------
+
+SUBJECT_CHARACTERS = 100
+"""SNS: a subject has at most 100 characters, ASCII."""
+MAILED = 20
+"""Findings that a mail lists; the rest is counted, and `neve audit show` has them."""
+
+
+def discrepancies(run: Run) -> int:
+    """How many archives of a run have to be told of."""
+    return sum(count for verdict, count in run.verdicts.items() if verdict in DISCREPANCIES)
+
+
+def subject(run: Run) -> str:
+    """The subject of the mail about a run."""
+    found = {verdict: count for verdict, count in run.verdicts.items() if verdict in DISCREPANCIES}
+    return f"neve audit: {', '.join(f'{count} {verdict}' for verdict, count in found.items())}"[:SUBJECT_CHARACTERS]
+
+
+def mail(run: Run, reports: Iterable[Report]) -> str:
+    """What is mailed about a run in which something was found: one text, however much it is."""
+    lines = [
+        f"Audit run {run.id}: {run.ended} archives ({run.members} files, {run.size_bytes} bytes) compared.",
+        "Result: " + ", ".join(f"{count} {verdict}" for verdict, count in run.verdicts.items()) + ".",
+        "",
+    ]
+    listed = 0
+    found = 0
+    for report in reports:
+        if report.verdict not in DISCREPANCIES:
+            continue
+        found += report.found
+        lines.append(f"Archive {report.archive}: {report.verdict} ({_counts(report)})")
+        for finding in report.findings:
+            if finding.verdict in QUIET or listed >= MAILED:
+                continue
+            listed += 1
+            what = f"file {finding.number} {finding.key!r} version {finding.pin}" if finding.key else "the whole"
+            lines.append(f"  {finding.verdict}: {what}: {finding.evidence}")
+        lines.append(f"  Next: {_next(report)}")
+    if found > listed:
+        lines.append(f"{found - listed} more findings: `neve audit show {run.id}`")
+    return "\n".join(lines)
+
+
+def _counts(report: Report) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()) or "no file could be told apart"
+
+
+def _next(report: Report) -> str:
+    if report.repair:
+        return f"nothing, it is being repaired: `neve audit show {report.run}`"
+    if report.verdict in REPAIRABLE:
+        return f"neve audit repair {report.archive}"
+    return f"neve audit show {report.run}, then `neve restore --overwrite` the versions named: the archive is intact"
