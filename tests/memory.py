@@ -147,6 +147,11 @@ class MemoryArchives:
         if row.state is ArchiveState.WRITTEN:
             self.rows[serial] = replace(row, state=ArchiveState.ARCHIVED, archived_at=now, duplicates=duplicates)
 
+    def supersede(self, serial: int, *, by: int) -> None:
+        row = self.rows.get(serial)
+        if row is not None and row.superseded_by < by:
+            self.rows[serial] = replace(row, superseded_by=by)
+
     def get(self, serial: int) -> ArchiveRow | None:
         return self.rows.get(serial)
 
@@ -165,6 +170,13 @@ class MemoryFiles:
 
     def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
         return {identity: self.rows[identity] for identity in identities if identity in self.rows}
+
+    def replace(self, seen: FileRow, to: FileRow) -> bool:
+        standing = self.rows.get((to.key, to.pin))
+        if standing is None or (standing.archive, standing.number) != (seen.archive, seen.number):
+            return False
+        self.rows[to.key, to.pin] = to
+        return True
 
     def versions(self, key: str) -> list[FileRow]:
         return sorted((row for row in self.rows.values() if row.key == key), key=lambda row: row.pin.encode())

@@ -9,7 +9,8 @@ NeveError
 │   ├── SourceGone       deleted, or never there
 │   ├── SourceChanged    other bytes stand where the announced ones stood
 │   ├── SourceDenied     the permission is missing, or the object itself is in a Glacier class
-│   └── SourceUnfit      what S3 says of it cannot be written into a manifest or an index
+│   ├── SourceUnfit      what S3 says of it cannot be written into a manifest or an index
+│   └── SourceLost       a repair finds no intact copy of it, wherever one might be
 ├── Asleep               an archive is in a Glacier class and not thawed
 ├── ArchiveUnreadable    an archive's object is gone, or shorter than its manifest says
 ├── OverCap              a thaw would cost more than the stack may spend in a day
@@ -71,6 +72,10 @@ class SourceDenied(SourceUnavailable):
 
 class SourceUnfit(SourceUnavailable):
     """What S3 says of the version cannot be written into a manifest or an index."""
+
+
+class SourceLost(SourceUnavailable):
+    """A repair finds no copy that has the hash which the index states, or else the damaged archive's own list."""
 
 
 class SourceDamaged(NeveError):

@@ -127,6 +127,18 @@ def test_a_bundle_is_created_once_whatever_its_state(ports: Ports, state: Bundle
     assert ports.bundles.get("b") == made
 
 
+def test_a_bundle_tells_which_archive_it_supersedes_whatever_becomes_of_it(ports: Ports) -> None:
+    made = bundle(state=BundleState.SEALED, supersedes=17)
+    ports.bundles.create(made)
+    claimed = ports.bundles.claim("b", owner="me", now=NOW, until=LATER)
+    assert claimed is not None
+    assert claimed.supersedes == 17
+    ports.bundles.release("b", owner="me")
+    ports.bundles.assign_serial("b")
+    ports.bundles.drop_serial("b", 1)
+    assert ports.bundles.get("b") == replace(made, tries=1)
+
+
 def test_parts_come_back_as_they_were_noted(ports: Ports) -> None:
     versions = [version(key, version_id="null", size_bytes=number) for number, key in enumerate(BAD_KEYS)]
     ports.bundles.put_part("b", "1", versions[:20], NOW)
@@ -394,6 +406,23 @@ def test_an_archive_is_finished_once(ports: Ports) -> None:
     assert ports.archives.put(archive()) == archive(state=ArchiveState.ARCHIVED, duplicates=2, archived_at=NOW)
 
 
+def test_a_superseded_archive_names_the_largest_that_stands_for_it(ports: Ports) -> None:
+    ports.archives.put(archive())
+    ports.archives.supersede(17, by=40)
+    ports.archives.supersede(17, by=30)
+    assert ports.archives.get(17) == archive(superseded_by=40)
+    ports.archives.supersede(17, by=50)
+    ports.archives.finish(17, duplicates=0, now=NOW)
+    assert ports.archives.get(17) == archive(state=ArchiveState.ARCHIVED, archived_at=NOW, superseded_by=50)
+    ports.archives.supersede(18, by=50)
+    assert ports.archives.get(18) is None, "it makes no row"
+
+
+def test_a_row_that_is_written_anew_says_what_supersedes_it(ports: Ports) -> None:
+    ports.archives.put(archive(superseded_by=40))
+    assert ports.archives.get(17) == archive(superseded_by=40)
+
+
 def test_an_archive_without_a_sha256_keeps_none(ports: Ports) -> None:
     row = archive(kind="object", sha256="", size_bytes=6 * 10**9)
     ports.archives.put(row)
@@ -447,6 +476,21 @@ def test_a_row_that_stands_is_never_changed_and_only_another_archives_is_a_dupli
     refused = [row("a", archive=2), row("b", archive=1, number=9)]
     assert ports.files.record([*refused, row("c", archive=2)]) == [refused[0]]
     assert ports.files.holders([version(key) for key in "abc"]) == {("a", "v1"): 1, ("b", "v1"): 1, ("c", "v1"): 2}
+
+
+@pytest.mark.parametrize("key", ["a", "\u00fc" * 500], ids=["short", "cut"])
+def test_a_row_is_replaced_only_if_it_still_names_the_archive_and_member_that_were_seen(ports: Ports, key: str) -> None:
+    standing, to = row(key, archive=5, number=3), row(key, archive=9, number=0, offset_bytes=512)
+    assert not ports.files.replace(standing, to), "none stands"
+    ports.files.record([standing, row("b", archive=5)])
+    identity = (key, "v1")
+    for stale in (row(key, archive=4, number=3), row(key, archive=5, number=4)):
+        assert not ports.files.replace(stale, to)
+    assert ports.files.get([identity]) == {identity: standing}
+    assert ports.files.replace(standing, to)
+    assert not ports.files.replace(standing, row(key, archive=10)), "a repair that comes late"
+    assert ports.files.get([identity]) == {identity: to}
+    assert ports.files.get([("b", "v1")]) == {("b", "v1"): row("b", archive=5)}
 
 
 # Content

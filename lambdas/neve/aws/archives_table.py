@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,7 @@ def _to_bundle(item: Mapping[str, Any]) -> Bundle:
         leased_until=_moment(item["leased_until"]) if "leased_until" in item else None,
         tries=int(item["tries"]["N"]) if "tries" in item else 0,
         source=item["source"]["S"] if "source" in item else "",
+        supersedes=int(item["supersedes"]["N"]) if "supersedes" in item else 0,
     )
 
 
@@ -128,6 +130,7 @@ class DynamoBundles:
             "members": {"N": str(bundle.count)},
             "due_at": _seconds(bundle.due_at),
         }
+        item |= {"supersedes": {"N": str(bundle.supersedes)}} if bundle.supersedes else {}
         item |= {"expires_at": _seconds(bundle.due_at + KEEP)} if bundle.finished else {"unfinished": {"S": "1"}}
         with transient():
             try:
@@ -391,6 +394,7 @@ def _to_archive(item: Mapping[str, Any]) -> ArchiveRow:
         state=ArchiveState(item["state"]["S"]),
         written_at=datetime.fromisoformat(item["written_at"]["S"]),
         archived_at=datetime.fromisoformat(item["archived_at"]["S"]) if "archived_at" in item else None,
+        superseded_by=int(item["superseded_by"]["N"]) if "superseded_by" in item else 0,
     )
 
 
@@ -418,6 +422,7 @@ class DynamoArchives:
             "state": {"S": row.state},
             "written_at": {"S": row.written_at.isoformat()},
         }
+        item |= {"superseded_by": {"N": str(row.superseded_by)}} if row.superseded_by else {}
         with transient():
             try:
                 self.client.put_item(
@@ -453,6 +458,20 @@ class DynamoArchives:
                 )
             except self.client.exceptions.ConditionalCheckFailedException:
                 return
+
+    def supersede(self, serial: int, *, by: int) -> None:
+        """See neve.ports.Archives."""
+        with transient(), suppress(self.client.exceptions.ConditionalCheckFailedException):
+            self.client.update_item(
+                TableName=self.table,
+                Key=_archive_key(serial),
+                UpdateExpression="SET superseded_by = :by",
+                ConditionExpression=(
+                    "attribute_exists(pk) AND (attribute_not_exists(superseded_by) OR superseded_by < :by)"
+                ),
+                ExpressionAttributeValues={":by": {"N": str(by)}},
+                ReturnConsumedCapacity="TOTAL",
+            )
 
     def get(self, serial: int) -> ArchiveRow | None:
         """The archive with this serial number; None if there is none."""

@@ -3,9 +3,9 @@
     shard (N)   sort (B)                 attributes
     0 to 63     key, terminator, pin     archive, number, offset, size, sha256, md5, modified; key where it was cut
 
-A row fits into one write unit, and is written once. Rows are written by PartiQL INSERT, 25 to a request: INSERT
-refuses a row that stands, so each of the 25 is conditional by itself, at the price of 25 conditional puts and in one
-round trip.
+A row fits into one write unit. It is written once, and changes only if a repair has it name another archive. Rows are
+written by PartiQL INSERT, 25 to a request: INSERT refuses a row that stands, so each of the 25 is conditional by
+itself, at the price of 25 conditional puts and in one round trip.
 """
 
 from __future__ import annotations
@@ -125,6 +125,25 @@ class DynamoFiles:
     def versions(self, key: str) -> list[FileRow]:
         """See neve.ports.Files."""
         return list(self._query(shard(key), key_prefix(key), consistent=True))
+
+    def replace(self, seen: FileRow, to: FileRow) -> bool:
+        """See neve.ports.Files."""
+        with transient():
+            try:
+                self.client.put_item(
+                    TableName=self.table,
+                    Item=_to_item(to),
+                    ConditionExpression="#archive = :archive AND #number = :number",
+                    ExpressionAttributeNames={"#archive": "archive", "#number": "number"},  # reserved words
+                    ExpressionAttributeValues={
+                        ":archive": {"N": str(seen.archive)},
+                        ":number": {"N": str(seen.number)},
+                    },
+                    ReturnConsumedCapacity="TOTAL",
+                )
+            except self.client.exceptions.ConditionalCheckFailedException:
+                return False
+        return True
 
     def under(self, prefix: str = "") -> Iterator[FileRow]:
         """All archived versions of keys that begin with `prefix`, in the order of keys, shard by shard merged.

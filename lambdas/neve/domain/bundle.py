@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from neve.domain.manifest import Kind
+from neve.domain.manifest import Kind, Source
 from neve.domain.version import ObjectVersion
 from neve.errors import EventInvalid
 
@@ -31,6 +31,7 @@ class Bundle:
     `due_at` is when the sweep starts to worry. `upload_id` is the multipart upload of a large object, "" if none.
     `lease_owner` writes the archive now, and has ended by `leased_until`, well or not; `tries` counts the leases.
     `source` is what S3 said of a large object when its serial was drawn, as JSON: its copy may outlive it.
+    `supersedes` is the serial of a damaged archive that this one will stand for; 0 for all but repairs.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Bundle:
     leased_until: datetime | None = None
     tries: int = 0
     source: str = ""
+    supersedes: int = 0
 
     @property
     def finished(self) -> bool:
@@ -111,6 +113,18 @@ def fill(versions: Sequence[ObjectVersion], limits: Limits, *, size_bytes: int =
 def total_bytes(versions: Iterable[ObjectVersion]) -> int:
     """The sum of the sizes."""
     return sum(version.size_bytes for version in versions)
+
+
+def version_of(source: Source) -> ObjectVersion:
+    """What to fetch to get the bytes of `source` again."""
+    return ObjectVersion(
+        key=source.key,
+        version_id=source.version_id,
+        size_bytes=source.size_bytes,
+        etag=source.etag,
+        sequencer="",
+        event_at=source.last_modified,
+    )
 
 
 def large_id(version: ObjectVersion) -> str:

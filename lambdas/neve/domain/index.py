@@ -59,7 +59,7 @@ class ArchiveRow:
     """One archive: the object in the archive bucket and what it holds.
 
     size_bytes is the object's, source_bytes the sum of its members'. `duplicates` counts members that another
-    archive's rows already had.
+    archive's rows already had. `superseded_by` is the archive that stands for this damaged one; 0 if there is none.
     """
 
     serial: int
@@ -76,6 +76,7 @@ class ArchiveRow:
     state: ArchiveState
     written_at: datetime
     archived_at: datetime | None = None
+    superseded_by: int = 0
 
 
 def shard(key: str) -> int:

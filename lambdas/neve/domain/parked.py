@@ -8,7 +8,16 @@ from datetime import datetime
 from enum import StrEnum
 
 from neve.domain.version import ObjectVersion
-from neve.errors import NeveError, SourceChanged, SourceDamaged, SourceDenied, SourceGone, SourceUnfit, Transient
+from neve.errors import (
+    NeveError,
+    SourceChanged,
+    SourceDamaged,
+    SourceDenied,
+    SourceGone,
+    SourceLost,
+    SourceUnfit,
+    Transient,
+)
 
 
 class Reason(StrEnum):
@@ -24,6 +33,8 @@ class Reason(StrEnum):
     ARCHIVE_CONFLICT = "archive conflict"
     PARTS_MISSING = "parts missing"
     ARCHIVE_DAMAGED = "archive damaged"
+    LOST = "lost"
+    UNREPAIRED = "unrepaired"
 
 
 REMEDIES: dict[Reason, str] = {
@@ -42,6 +53,11 @@ REMEDIES: dict[Reason, str] = {
     Reason.ARCHIVE_DAMAGED: (
         "What was read from the archive is not what its manifest states, so nothing was handed over. "
         "If the source still stands in the content bucket, it can be archived again; look at the archive's versions."
+    ),
+    Reason.LOST: "No intact copy is left in the content bucket or in an archive; put the file again if you have it.",
+    Reason.UNREPAIRED: (
+        "An intact copy may be left, but could not be read: it is denied, or lies in an archive that is not thawed. "
+        "See to that, then repair the archive again."
     ),
 }
 """What an operator does about it, one sentence each, as `neve parked` shows it."""
@@ -75,6 +91,7 @@ _REASONS: dict[type[NeveError], Reason] = {
     SourceChanged: Reason.SOURCE_CHANGED,
     SourceDenied: Reason.SOURCE_DENIED,
     SourceUnfit: Reason.SOURCE_UNFIT,
+    SourceLost: Reason.LOST,
     SourceDamaged: Reason.SOURCE_DAMAGED,
     Transient: Reason.SOURCE_UNREADABLE,
 }
