@@ -99,6 +99,10 @@ class MemoryBundles:
             raise Transient("finished by another")
         return self._store(replace(row, serial=self.drawn, source=source)).serial
 
+    def raise_serials(self, least: int) -> int:
+        self.drawn = max(self.drawn, least)
+        return self.drawn
+
     def drop_serial(self, bundle_id: str, serial: int) -> None:
         row = self.rows.get(bundle_id)
         if row is not None and row.serial == serial and row.state is BundleState.SEALED:

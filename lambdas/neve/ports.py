@@ -15,10 +15,13 @@ from typing import Protocol
 
 from neve.domain.audit import Audit, LastAudit, Report, Run, Sighting
 from neve.domain.bundle import Bundle, Limits
+from neve.domain.digest import Digest
+from neve.domain.drill import Drill
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, Source
 from neve.domain.parked import Parked
+from neve.domain.reconcile import Outcome, Pass, ShardRow
 from neve.domain.restore import Item, Job, Result, Share
 from neve.domain.sampling import Month, Rolling
 from neve.domain.tar import Rope
@@ -88,6 +91,9 @@ class Bundles(Protocol):
         If another was first, its number counts. Raises Transient if the bundle is not sealed any more.
         """
 
+    def raise_serials(self, least: int) -> int:
+        """Have every serial drawn from now on be above `least`; the last one drawn as it stands then, never lowered."""
+
     def drop_serial(self, bundle_id: str, serial: int) -> None:
         """Take `serial` off the sealed bundle again, if it has it: it turned out to be another archive's."""
 
@@ -147,6 +153,13 @@ class Files(Protocol):
     def versions(self, key: str) -> list[FileRow]:
         """All archived versions of `key`, in the order of their pins. Consistent."""
 
+    def between(self, after: str, until: str) -> Iterator[FileRow]:
+        """The rows of keys k with after < k <= until, in the order of their UTF-8; "" is no bound.
+
+        Read as they are asked for, eventually consistent. Keys that the index cuts (index.is_cut) are left out: they do
+        not stand in their order.
+        """
+
 
 class Content(Protocol):
     """The content bucket, read by version."""
@@ -203,6 +216,9 @@ class ParkingLot(Protocol):
 
     def park(self, item: Parked) -> None:
         """Keep `item`; the same failure again replaces itself."""
+
+    def parked(self, versions: Sequence[ObjectVersion]) -> set[tuple[str, str]]:
+        """The identities of those of `versions` that are parked, for whatever reason."""
 
 
 class Queue(Protocol):
@@ -516,3 +532,118 @@ class Audits(Protocol):
 
     def month(self, name: str) -> Month | None:
         """What the rolling pass has spent in a month; None if it has not begun."""
+
+
+# -- Reconcile -------------------------------------------------------------------------------------------------------
+
+
+class ContentListing(Protocol):
+    """What stands in the content bucket."""
+
+    def versions(self, place: str, version_id: str = "") -> Iterator[ObjectVersion]:
+        """The versions, no delete markers, of the keys after `place` in the order of their UTF-8, those of one key
+        together; with a version id, first what follows that version of `place`. event_at is when S3 says it was made.
+
+        Read page by page as they are asked for. Strongly consistent, but for what is written while it is read.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class InventoryReport:
+    """One S3 Inventory: the key of its manifest.json, and how many files it lists."""
+
+    manifest: str
+    files: int
+
+
+class Inventory(Protocol):
+    """The S3 Inventory reports of the content bucket."""
+
+    def newest(self) -> InventoryReport:
+        """The newest complete report. Raises InventoryInvalid, saying why, if there is none that can be used."""
+
+    def versions(self, manifest: str, file: int, after: int) -> Iterator[tuple[int, ObjectVersion | None]]:
+        """The lines of one file after line `after`, from 1, with their versions; None for delete markers.
+
+        Raises InventoryInvalid if the file is not what the manifest says.
+        """
+
+
+class Reconciles(Protocol):
+    """Passes and their shards. Reads are consistent, except those for the sweep."""
+
+    def open(self, new: Pass) -> Pass:
+        """Create the pass unless it is there; as it stands afterwards."""
+
+    def get(self, pass_id: str) -> Pass | None:
+        """The pass; None if there is none."""
+
+    def passes(self, *, newest_first: bool = True) -> Iterator[Pass]:
+        """All passes by their ids, which begin with the time."""
+
+    def shard(self, pass_id: str, number: int) -> ShardRow:
+        """A shard as it stands; as new if it was never begun."""
+
+    def shards(self, pass_id: str) -> Iterator[ShardRow]:
+        """The shards of a pass that were begun and are kept, by number."""
+
+    def swap(self, seen: ShardRow, to: ShardRow) -> ShardRow | None:
+        """Put `to` in the place of `seen`, which was read before; as it stands now, or None if another was first.
+
+        If that ends the shard, its pass counts it in the same transaction.
+        """
+
+    def end(self, pass_id: str, counts: Mapping[Outcome, int], now: datetime) -> bool:
+        """running -> finished, with these counts; False if it was finished before. The sweep looks at it until it is
+        announced.
+        """
+
+    def announced(self, pass_id: str) -> None:
+        """Whoever has to know of the finished pass has been told: the sweep need not look at it any more."""
+
+    def due(self, now: datetime) -> Iterator[Pass]:
+        """The passes that the sweep should look at. Eventually consistent."""
+
+    def postpone(self, pass_id: str, due_at: datetime) -> None:
+        """Have the sweep look at an unannounced pass at `due_at`, not earlier."""
+
+
+# -- Drill -----------------------------------------------------------------------------------------------------------
+
+
+class Drills(Protocol):
+    """Drills, each with its draw and what came of it. Reads are consistent, except those for the sweep."""
+
+    def create(self, drill: Drill) -> Drill:
+        """Freeze the drill unless one of its id stands; as it stands afterwards."""
+
+    def get(self, drill_id: str) -> Drill | None:
+        """The drill; None if there is none."""
+
+    def swap(self, seen: Drill, to: Drill) -> Drill | None:
+        """Put `to` in the place of `seen`, which was read before; as it stands now, or None if another was first."""
+
+    def all(self, *, newest_first: bool = True) -> Iterator[Drill]:
+        """All drills by their ids, which begin with the time."""
+
+    def due(self, now: datetime) -> Iterator[Drill]:
+        """The drills whose due_at has passed, read as they are asked for. Eventually consistent."""
+
+    def watched_since(self, now: datetime) -> datetime:
+        """Since when drills are looked after: the first call notes `now`."""
+
+
+class DrillCopies(Protocol):
+    """What drills have restored, at places named `s3://bucket/key`."""
+
+    def describe(self, place: str) -> Digest | None:
+        """What S3 states of the object that stands there; None if nothing does.
+
+        Raises SourceDenied if it may not be read, and Transient.
+        """
+
+    def stream(self, place: str) -> Iterator[bytes]:
+        """Its bytes in pieces; S3's own checksum is not held against them. Raises SourceGone, and as describe."""
+
+    def clear(self, bucket: str, folder: str) -> int:
+        """Delete every version of every object in a drill's folder, each by its id; how many."""

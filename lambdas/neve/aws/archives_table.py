@@ -278,6 +278,17 @@ class DynamoBundles:
             raise Transient(f"bundle {bundle_id} was finished by another while its serial was drawn")
         return bundle.serial
 
+    def raise_serials(self, least: int) -> int:
+        """See neve.ports.Bundles."""
+        self._update(
+            _COUNTER,
+            "SET drawn = :least",
+            "attribute_not_exists(drawn) OR drawn < :least",
+            {":least": {"N": str(least)}},
+        )
+        item = self._get(_COUNTER)
+        return int(item["drawn"]["N"]) if item else 0
+
     def drop_serial(self, bundle_id: str, serial: int) -> None:
         """See neve.ports.Bundles."""
         self._update(
