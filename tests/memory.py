@@ -139,9 +139,10 @@ class MemoryBundles:
 
 @dataclass
 class MemoryArchives:
-    """Archives by serial number."""
+    """Archives by serial number. `bundles` draws their serials; a row that was put without one counts as drawn."""
 
     rows: dict[int, ArchiveRow] = field(default_factory=dict)
+    bundles: MemoryBundles = field(default_factory=MemoryBundles)
 
     def put(self, row: ArchiveRow) -> ArchiveRow:
         return self.rows.setdefault(row.serial, row)
@@ -158,6 +159,13 @@ class MemoryArchives:
 
     def get(self, serial: int) -> ArchiveRow | None:
         return self.rows.get(serial)
+
+    def all(self, *, first: int = 1, newest_first: bool = False) -> Iterator[ArchiveRow]:
+        serials = sorted((serial for serial in self.rows if serial >= first), reverse=newest_first)
+        return (self.rows[serial] for serial in serials)
+
+    def drawn(self) -> int:
+        return max(self.bundles.drawn, *self.rows, 0)
 
 
 @dataclass

@@ -485,19 +485,20 @@ class DynamoArchives:
             )
 
     def get(self, serial: int) -> ArchiveRow | None:
-        """The archive with this serial number; None if there is none."""
+        """See neve.ports.Archives."""
         with transient():
             answer = self.client.get_item(
                 TableName=self.table, Key=_archive_key(serial), ConsistentRead=True, ReturnConsumedCapacity="TOTAL"
             )
         return _to_archive(answer["Item"]) if "Item" in answer else None
 
-    def all(self, *, newest_first: bool = False) -> Iterator[ArchiveRow]:
-        """Every archive, by serial number; pages are read as they are asked for."""
+    def all(self, *, first: int = 1, newest_first: bool = False) -> Iterator[ArchiveRow]:
+        """See neve.ports.Archives."""
+        start = _archive_key(first)
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
-            KeyConditionExpression="pk = :archive",
-            ExpressionAttributeValues={":archive": {"S": "archive"}},
+            KeyConditionExpression="pk = :archive AND sk >= :first",
+            ExpressionAttributeValues={":archive": start["pk"], ":first": start["sk"]},
             ScanIndexForward=not newest_first,
             ReturnConsumedCapacity="TOTAL",
         )
@@ -507,7 +508,7 @@ class DynamoArchives:
                     yield _to_archive(item)
 
     def drawn(self) -> int:
-        """The last serial number drawn; 0 before the first."""
+        """See neve.ports.Archives."""
         with transient():
             answer = self.client.get_item(
                 TableName=self.table, Key=_COUNTER, ConsistentRead=True, ReturnConsumedCapacity="TOTAL"
