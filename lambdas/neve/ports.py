@@ -494,7 +494,7 @@ class Audits(Protocol):
         """End `owner`'s lease, if it holds one; the sweep looks at the audit at `due_at`."""
 
     def save(self, audit: Audit, *, owner: str) -> bool:
-        """Note stage and progress of an audit that `owner` has leased; False, and nothing changes, if it has not."""
+        """Note stage, progress and tries of an audit that `owner` has leased; False, and no change, if it has not."""
 
     def put_sources(self, audit: Audit, sightings: Sequence[Sighting]) -> None:
         """Keep what was seen of the members' sources, by their numbers, in the place of what was kept before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neve.aws.faults import transient
 
@@ -20,5 +20,6 @@ class SnsTopic:
 
     def publish(self, message: str, *, subject: str = "") -> None:
         """See neve.ports.Topic."""
+        titled: Any = {"Subject": subject} if subject else {}  # SNS refuses an empty one
         with transient():
-            self.client.publish(TopicArn=self.arn, Message=message, **({"Subject": subject} if subject else {}))
+            self.client.publish(TopicArn=self.arn, Message=message, **titled)

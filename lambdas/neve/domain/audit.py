@@ -90,7 +90,7 @@ class Sighting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """A verdict other than intact: of the member `number` with this key and pin, or of the archive (key "")."""
+    """A verdict that is not quiet: of the member `number` with this key and pin, or of the archive (key "")."""
 
     verdict: Verdict
     evidence: str
@@ -190,7 +190,7 @@ def judge_tar(
     sources: Mapping[tuple[str, str], Sighting],
     rows: Mapping[tuple[str, str], FileRow],
 ) -> tuple[dict[tuple[str, str], Verdict], list[Finding]]:
-    """The verdict on each member of a tar, and everything that is not intact, the archive as a whole included.
+    """The verdict on each member of a tar, and a finding for all that is not quiet, the archive as a whole included.
 
     `sources` has a sighting of every member that manifest or archive list.
     """
@@ -212,7 +212,7 @@ def judge_tar(
             wrong = judge_row(standing, member, row.serial)
             verdict, evidence = (Verdict.INDEX_WRONG, wrong) if wrong else (verdict, evidence)
         verdicts[identity] = verdict
-        if verdict is not Verdict.INTACT:
+        if verdict not in QUIET:
             findings.append(_finding(verdict, evidence, member))
     explained = any(verdict in {Verdict.ARCHIVE_DAMAGED, Verdict.LOST} for verdict in verdicts.values())
     if container not in QUIET and not (container is Verdict.CONTAINER_DAMAGED and explained):
@@ -245,7 +245,7 @@ def judge_object(
             verdict, evidence = Verdict.MANIFEST_WRONG, other
         elif wrong:
             verdict, evidence = Verdict.INDEX_WRONG, wrong
-    return verdict, [] if verdict is Verdict.INTACT else [_finding(verdict, evidence, member)]
+    return verdict, [] if verdict in QUIET else [_finding(verdict, evidence, member)]
 
 
 def _object_digest(manifest: Manifest) -> Digest:
@@ -265,7 +265,7 @@ def _described_otherwise(stated_source: Source, described: Source | None) -> str
     """What the manifest of a large object says of it and S3 does not; tars have a second list of their own."""
     if described is None:
         return ""
-    names = [name for name in Source.__slots__ if name not in _MUTABLE]  # type: ignore[attr-defined]  # by slots=True
+    names = [name for name in Source.__slots__ if name not in _MUTABLE]
     wrong = [name for name in names if getattr(stated_source, name) != getattr(described, name)]
     return f"the manifest states another {', '.join(wrong)} than S3 does of the source" if wrong else ""
 
@@ -596,7 +596,7 @@ def mail(run: Run, reports: Iterable[Report]) -> str:
         found += report.found
         lines.append(f"Archive {report.archive}: {report.verdict} ({_counts(report)})")
         for finding in report.findings:
-            if finding.verdict in QUIET or listed >= MAILED:
+            if listed >= MAILED:
                 continue
             listed += 1
             what = f"file {finding.number} {finding.key!r} version {finding.pin}" if finding.key else "the whole"
