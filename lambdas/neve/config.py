@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from neve.domain.sampling import percent_needed
 from neve.errors import SettingInvalid
 
 
@@ -165,6 +166,45 @@ class VerifyAuditConfig:
     threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReconcileConfig:
+    """Settings of Reconcile.
+
+    Versions younger than `grace_h` hours may be without a row. `inventory` is where S3 Inventory puts its reports on the
+    content bucket, `s3://bucket/prefix/`; "" has the bucket listed.
+    """
+
+    content_bucket: str
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    audits_table: str
+    parked_table: str
+    collect_queue_url: str
+    reconciles_queue_url: str
+    alerts_topic: str
+    inventory: str
+    grace_h: int
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrillConfig:
+    """Settings of Drill. `drill_buckets` are those that every file goes to, separated by spaces."""
+
+    content_bucket: str
+    archive_bucket: str
+    files_table: str
+    archives_table: str
+    restores_table: str
+    audits_table: str
+    parked_table: str
+    requests_queue_url: str
+    drills_queue_url: str
+    alerts_topic: str
+    drill_buckets: str
+
+
 AnyConfig = (
     CollectConfig
     | WriteArchiveConfig
@@ -175,6 +215,8 @@ AnyConfig = (
     | SweepRestoresConfig
     | StartAuditConfig
     | VerifyAuditConfig
+    | ReconcileConfig
+    | DrillConfig
 )
 
 Config = TypeVar(
@@ -188,7 +230,14 @@ Config = TypeVar(
     SweepRestoresConfig,
     StartAuditConfig,
     VerifyAuditConfig,
+    ReconcileConfig,
+    DrillConfig,
 )
+
+
+def audit_percent_needed(horizon_days: int) -> float:
+    """Which share of the stored bytes a rolling pass with this horizon thaws in a month, in percent."""
+    return percent_needed(horizon_days)
 
 
 def _variable(field_name: str) -> str:

@@ -4,6 +4,7 @@ NeveError
 ├── SettingInvalid       a setting or an environment variable is missing or out of range
 ├── EventInvalid         a message is not what its queue carries; it is parked
 ├── ManifestInvalid      a stored manifest does not say what docs/format.md demands
+├── InventoryInvalid     an S3 Inventory cannot be used; the message says why
 ├── ArchiveInvalid       a laid-out archive does not agree with its own manifest; nothing was sent
 ├── SourceUnavailable    a source version can never be read as announced; it is parked
 │   ├── SourceGone       deleted, or never there
@@ -36,6 +37,10 @@ class EventInvalid(NeveError):
 
 class ManifestInvalid(NeveError):
     """A stored manifest does not follow docs/format.md."""
+
+
+class InventoryInvalid(NeveError):
+    """An S3 Inventory is not there, not complete, or lacks what reconciling needs."""
 
 
 class ArchiveInvalid(NeveError):
