@@ -13,11 +13,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from neve.aws import clients
+from neve.aws import clients, crc64
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives
 from neve.aws.audits_table import DynamoAudits
-from neve.aws.crc64 import crc64nvme, crc_text
 from neve.aws.glacier import S3Glacier
 from neve.aws.invocation import count, deadline, each_message, logger, now, park_message
 from neve.aws.parked_table import DynamoParkingLot
@@ -58,7 +57,7 @@ def starter() -> AuditStarter:
             read=settings.source == "read",
             threads=settings.threads,
         ),
-        crc=Crc(advance=crc64nvme, text=crc_text, clock=now),
+        crc=Crc(advance=crc64.crc64nvme, text=crc64.stated, clock=now),
         thawer=Thawer(
             thaws=DynamoThaws(clients.dynamodb(), settings.restores_table),
             glacier=S3Glacier(clients.s3(), settings.archive_bucket),

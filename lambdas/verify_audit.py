@@ -11,11 +11,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from neve.aws import clients
+from neve.aws import clients, crc64
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.audits_table import DynamoAudits
-from neve.aws.crc64 import crc64nvme, crc_text
 from neve.aws.files_table import DynamoFiles
 from neve.aws.glacier import S3ArchiveReader, S3Glacier
 from neve.aws.invocation import count, deadline, each_message, logger, now, park_message
@@ -55,7 +54,7 @@ def verifier() -> AuditVerifier:
         audits=audits,
         # Only what StartAudit could not read is looked at here.
         witness=Witness(sources=S3Sources(clients.s3(), settings.content_bucket), read=True, threads=settings.threads),
-        crc=Crc(advance=crc64nvme, text=crc_text, clock=now),
+        crc=Crc(advance=crc64.crc64nvme, text=crc64.stated, clock=now),
         reader=S3ArchiveReader(clients.s3(), settings.archive_bucket),
         thaws=thaws,
         thawer=Thawer(
