@@ -13,6 +13,7 @@ from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.content import S3Content
 from neve.aws.files_table import DynamoFiles
+from neve.aws.glacier import S3ArchiveReader
 from neve.aws.invocation import deadline, each_bundle, now
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
@@ -37,6 +38,7 @@ def writer() -> ArchiveWriter:
     return ArchiveWriter(
         content=S3Content(clients.s3(), settings.content_bucket),
         store=S3ArchiveStore(clients.s3(), settings.archive_bucket, settings.content_bucket, settings.storage_class),
+        reader=S3ArchiveReader(clients.s3(), settings.archive_bucket),
         bundles=bundles,
         files=files,
         parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),

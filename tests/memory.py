@@ -12,7 +12,7 @@ from typing import Any
 
 from neve.domain.bundle import Bundle, BundleState, Limits, requested_bundle
 from neve.domain.events import parse
-from neve.domain.index import ArchiveRow, ArchiveState, FileRow
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow, is_cut
 from neve.domain.large import SINGLE_COPY_BYTES, Range, ranges
 from neve.domain.manifest import Manifest, Source
 from neve.domain.outcome import Written
@@ -193,6 +193,11 @@ class MemoryFiles:
     def versions(self, key: str) -> list[FileRow]:
         return sorted((row for row in self.rows.values() if row.key == key), key=lambda row: row.pin.encode())
 
+    def between(self, after: str, until: str) -> Iterator[FileRow]:
+        for key, pin in sorted(self.rows):
+            if key > after and (not until or key <= until) and not is_cut(key):
+                yield self.rows[key, pin]
+
 
 @dataclass
 class MemoryContent:
@@ -329,6 +334,10 @@ class MemoryParkingLot:
     def park(self, item: Parked) -> None:
         self.items[item.id] = item
 
+    def parked(self, versions: Sequence[ObjectVersion]) -> set[tuple[str, str]]:
+        held = {item.version.identity for item in self.items.values() if item.version}
+        return held & {version.identity for version in versions}
+
 
 @dataclass
 class MemoryQueue:
@@ -352,7 +361,10 @@ START = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 
 @dataclass
 class MemoryCloud:
-    """The archive thread over the ports in memory. `now` is its clock, which only a test moves."""
+    """The archive thread over the ports in memory. `now` is its clock, which only a test moves.
+
+    Repairs alone need a `reader` of archives.
+    """
 
     limits: Limits = field(default_factory=lambda: Limits(target_bytes=1_000, max_members=10, max_age_s=20))
     now: datetime = START
@@ -361,6 +373,7 @@ class MemoryCloud:
     files: Any = field(default_factory=MemoryFiles)
     content: MemoryContent = field(default_factory=MemoryContent)
     store: Any = None
+    reader: Any = None
     parking_lot: MemoryParkingLot = field(default_factory=MemoryParkingLot)
     collect_queue: Any = field(default_factory=MemoryQueue)
     bundles_queue: Any = field(default_factory=MemoryQueue)
@@ -409,6 +422,7 @@ class MemoryCloud:
         return ArchiveWriter(
             content=self.content,
             store=self.store,
+            reader=self.reader,
             bundles=self.bundles,
             files=self.files,
             parking_lot=self.parking_lot,

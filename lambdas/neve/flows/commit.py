@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NoReturn
 
 from neve.domain.bundle import Bundle, BundleState
-from neve.domain.index import ArchiveRow, ArchiveState, rows
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow, rows
 from neve.domain.manifest import Manifest
 from neve.domain.version import ObjectVersion
 from neve.errors import Busy, Transient
 from neve.ports import Archives, Bundles, Files, StoredArchive
+
+THREADS = 8
+"""Rows are moved one by one, each on its own condition."""
 
 
 @contextmanager
@@ -55,6 +59,9 @@ class Committer:
         `archived_at` is read off the clock when the last row stands: latencies are measured by it. Every step may have
         been done before, by this process or another; repeating it changes nothing. If the serial's row is another
         bundle's it stays as it is, and the serial is given back; see disown.
+
+        If the bundle supersedes a damaged archive, rows that still name that one come to name this one, and only then
+        is it marked: what no row names any more has an archive that stands for it.
         """
         standing = self.archives.put(
             ArchiveRow(
@@ -77,19 +84,53 @@ class Committer:
             disown(self.bundles, bundle.id, manifest.archive)
         duplicates = standing.duplicates
         if standing.state is ArchiveState.WRITTEN:
-            duplicates = len(self.files.record(rows(manifest)))
+            taken = self.files.record(rows(manifest))
+            if bundle.supersedes:
+                taken = self._move(taken, bundle.supersedes)
+                self.archives.supersede(bundle.supersedes, by=manifest.archive)
+            duplicates = len(taken)
             self.archives.finish(manifest.archive, duplicates=duplicates, now=clock())
         self.bundles.finish(bundle.id, clock())
         return duplicates
 
+    def _move(self, taken: Sequence[FileRow], superseded: int) -> list[FileRow]:
+        """Put each of `taken` in the place of the row that names the superseded archive; those are returned whose place
+        is still another archive's: a duplicate was first, or a later repair.
+        """
 
-def is_of(manifest: Manifest, versions: Sequence[ObjectVersion]) -> bool:
-    """Whether a manifest found under a bundle's serial is the bundle's own: it lists no version but the bundle's.
+        def move(row: FileRow) -> None:
+            seen = standing.get((row.key, row.pin))
+            if seen is not None and seen.archive == superseded:
+                self.files.replace(seen, row)
 
-    If no version is left (parts expire), there is nothing to hold it against.
+        identities = [(row.key, row.pin) for row in taken]
+        standing = self.files.get(identities)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(move, taken))
+        standing = self.files.get(identities)
+        return [row for row in taken if standing[row.key, row.pin].archive != row.archive]
+
+
+def numbered(bundles: Bundles, bundle: Bundle, *, source: str = "") -> Bundle:
+    """The bundle with its serial, which is drawn if it has none, and recorded with `source`.
+
+    Raises Transient, and gives the serial back, if it is not larger than that of the archive that it supersedes.
+    """
+    serial = bundle.serial or bundles.assign_serial(bundle.id, source=source)
+    if serial <= bundle.supersedes:
+        disown(bundles, bundle.id, serial)
+    return replace(bundle, serial=serial)
+
+
+def is_of(manifest: Manifest, bundle: Bundle, versions: Sequence[ObjectVersion]) -> bool:
+    """Whether a manifest found under a bundle's serial is the bundle's own.
+
+    It is if it supersedes what the bundle does, and lists no version but the bundle's. If no version is left (parts
+    expire), there is nothing to hold its list against.
     """
     announced = {version.identity for version in versions}
-    return not announced or {member.source.identity for member in manifest.members} <= announced
+    own = not announced or {member.source.identity for member in manifest.members} <= announced
+    return own and (manifest.supersedes or 0) == bundle.supersedes
 
 
 def disown(bundles: Bundles, bundle_id: str, serial: int) -> NoReturn:
