@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from neve_cli import archives, files, jobs, parked, restore, status
+from neve_cli import archives, files, jobs, parked, rebuild, restore, status
 from neve_cli.failures import Explaining
 
 
@@ -25,6 +25,7 @@ app.command()(restore.restore)
 app.command()(jobs.jobs)
 app.command()(jobs.cancel)
 app.command()(parked.parked)
+app.command()(rebuild.rebuild_index)
 
 
 @app.callback()

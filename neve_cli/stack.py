@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
+    from neve.aws.archive_listing import S3ArchiveListing
     from neve.aws.archive_store import S3ArchiveStore
     from neve.aws.archives_table import DynamoArchives, DynamoBundles
     from neve.aws.files_table import DynamoFiles
-    from neve.aws.glacier import S3ArchiveReader
+    from neve.aws.glacier import S3ArchiveReader, S3Glacier
     from neve.aws.parked_table import DynamoParkingLot
     from neve.aws.queue import SqsQueue
     from neve.aws.restores_table import DynamoRestores
@@ -103,6 +104,20 @@ class Stack:
 
         outputs = self.outputs
         return S3ArchiveStore(self.s3, outputs["ArchiveBucket"], outputs["ContentBucket"], outputs["StorageClass"])
+
+    @property
+    def listing(self) -> S3ArchiveListing:
+        """What stands in the archive bucket."""
+        from neve.aws.archive_listing import S3ArchiveListing  # noqa: PLC0415
+
+        return S3ArchiveListing(self.s3, self.outputs["ArchiveBucket"])
+
+    @property
+    def glacier(self) -> S3Glacier:
+        """S3's thaws."""
+        from neve.aws.glacier import S3Glacier  # noqa: PLC0415
+
+        return S3Glacier(self.s3, self.outputs["ArchiveBucket"])
 
     @property
     def reader(self) -> S3ArchiveReader:
