@@ -12,6 +12,7 @@ from typing import NoReturn
 from neve.domain.bundle import Bundle, BundleState
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow, rows
 from neve.domain.manifest import Manifest
+from neve.domain.rebuild import REBUILT
 from neve.domain.version import ObjectVersion
 from neve.errors import Busy, Transient
 from neve.ports import Archives, Bundles, Files, StoredArchive
@@ -58,7 +59,8 @@ class Committer:
 
         `archived_at` is read off the clock when the last row stands: latencies are measured by it. Every step may have
         been done before, by this process or another; repeating it changes nothing. If the serial's row is another
-        bundle's it stays as it is, and the serial is given back; see disown.
+        bundle's it stays as it is, and the serial is given back; see disown. A rebuild that was faster knows of no bundle,
+        and has written the files' rows before the archive's.
 
         If the bundle supersedes a damaged archive, rows that still name that one come to name this one, and only then
         is it marked: what no row names any more has an archive that stands for it.
@@ -80,7 +82,7 @@ class Committer:
                 written_at=clock(),
             )
         )
-        if standing.bundle != bundle.id:
+        if standing.bundle not in (bundle.id, REBUILT):
             disown(self.bundles, bundle.id, manifest.archive)
         duplicates = standing.duplicates
         if standing.state is ArchiveState.WRITTEN:
