@@ -59,8 +59,8 @@ class Committer:
 
         `archived_at` is read off the clock when the last row stands: latencies are measured by it. Every step may have
         been done before, by this process or another; repeating it changes nothing. If the serial's row is another
-        bundle's it stays as it is, and the serial is given back; see disown. A rebuild that was faster knows of no bundle,
-        and has written the files' rows before the archive's.
+        bundle's it stays as it is, and the serial is given back; see disown. A rebuild that was faster knows of no
+        bundle, and has written the files' rows before the archive's.
 
         If the bundle supersedes a damaged archive, rows that still name that one come to name this one, and only then
         is it marked: what no row names any more has an archive that stands for it.
