@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neve.aws.faults import passing, transient
-from neve.domain.index import SHARDS, FileRow, is_cut, key_prefix, prefix_bound, shard, sort_key, split
+from neve.domain.index import SHARDS, FileRow, is_cut, key_bound, key_prefix, prefix_bound, shard, sort_key, split
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from neve.errors import NeveError, Transient
 
@@ -159,6 +159,27 @@ class DynamoFiles:
             if row.key.startswith(prefix):
                 yield row
 
+    def between(self, after: str, until: str) -> Iterator[FileRow]:
+        """See neve.ports.Files. One page of each shard is in memory at a time."""
+        condition, values = "#shard = :shard", {}
+        if after:
+            values[":after"] = {"B": key_bound(after)}
+        if until:
+            values[":until"] = {"B": key_bound(until)}
+        if after and until:
+            if values[":after"]["B"] > values[":until"]["B"]:
+                return  # which DynamoDB would refuse
+            condition += " AND #sort BETWEEN :after AND :until"
+        elif values:
+            condition += " AND #sort > :after" if after else " AND #sort < :until"
+        streams = [
+            ((sort_key(row.key, row.pin), row) for row in self._pages(number, condition, values, consistent=False))
+            for number in range(SHARDS)
+        ]
+        for _, row in heapq.merge(*streams, key=lambda pair: pair[0]):
+            if not is_cut(row.key):
+                yield row
+
     def _insert(self, rows: Sequence[FileRow]) -> list[FileRow]:
         """Insert up to 25 rows; those are returned where a row stood already."""
         refused: list[FileRow] = []
@@ -208,18 +229,19 @@ class DynamoFiles:
         raise Transient(f"rows could not be read in {TRIES} tries")
 
     def _query(self, number: int, begins: bytes, *, consistent: bool) -> Iterator[FileRow]:
-        condition = "#shard = :shard"  # a reserved word
-        names = {"#shard": "shard"}
-        values: Item = {":shard": {"N": str(number)}}
-        if begins:
-            condition += " AND begins_with(#sort, :begins)"
-            names["#sort"] = "sort"
-            values[":begins"] = {"B": begins}
+        if not begins:
+            return self._pages(number, "#shard = :shard", {}, consistent=consistent)
+        condition = "#shard = :shard AND begins_with(#sort, :begins)"
+        return self._pages(number, condition, {":begins": {"B": begins}}, consistent=consistent)
+
+    def _pages(self, number: int, condition: str, values: Item, *, consistent: bool) -> Iterator[FileRow]:
+        """The rows of one shard that a condition on #sort picks, read page by page as they are asked for."""
+        names = {"#shard": "shard"} | ({"#sort": "sort"} if values else {})  # a reserved word, and its like
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
             KeyConditionExpression=condition,
             ExpressionAttributeNames=names,
-            ExpressionAttributeValues=values,
+            ExpressionAttributeValues={":shard": {"N": str(number)}, **values},
             ConsistentRead=consistent,
             PaginationConfig={"PageSize": PAGE_ROWS},
             ReturnConsumedCapacity="TOTAL",

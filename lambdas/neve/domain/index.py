@@ -120,6 +120,14 @@ def prefix_bound(prefix: str) -> bytes:
     return _cut(escaped) if len(escaped) > KEY_BYTES else escaped
 
 
+def key_bound(key: str) -> bytes:
+    """Where `key` ends in the order of sort keys: it and the keys before it stand below, those behind it above.
+
+    Keys that are cut are left out of this: they stand near, in no order.
+    """
+    return prefix_bound(key) + _TERMINATOR[:1] + b"\x02"
+
+
 def newest(versions: Iterable[FileRow]) -> FileRow | None:
     """The version of a key that was modified last; None if there is none.
 

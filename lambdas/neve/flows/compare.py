@@ -309,7 +309,7 @@ class Comparer:
     def _archives(self, step: _Step, shard: Shard, place: Place, until: datetime) -> Progress:
         """Rows, objects and manifests in the order of serials, side by side; several serials at once."""
         first = max(shard.first, place.number + 1)
-        streams = (
+        streams: tuple[Iterable[ArchiveRow | ListedObject], ...] = (
             self.archives.all(first=first),
             self.archive_listing.archives(first),
             self.archive_listing.manifests(first),
@@ -458,7 +458,7 @@ def _by_key(
 
 
 def _numbered(
-    stream: Iterable[ArchiveRow] | Iterable[ListedObject], number: int, shard: Shard
+    stream: Iterable[ArchiveRow | ListedObject], number: int, shard: Shard
 ) -> Iterator[tuple[int, int, ArchiveRow | ListedObject]]:
     """What of a stream, the `number`th, is in the shard: serial, number, what it is. Foreign keys are left out."""
     for each in stream:
