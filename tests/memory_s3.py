@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 
@@ -125,22 +125,36 @@ class MemoryGlacier:
 
 @dataclass
 class MemoryReader:
-    """Bytes of the archives in `store`, as far as `glacier` has thawed them. `read_bytes` counts what was read."""
+    """Bytes of the archives in `store`, as far as `glacier` has thawed them; streamed `piece_bytes` at a time.
+
+    `reads` has (serial, first, last) of what was read.
+    """
 
     store: MemoryArchiveStore
     glacier: MemoryGlacier
+    piece_bytes: int = 1000
     reads: list[tuple[int, int, int]] = field(default_factory=list)
 
     def read(self, archive: ArchiveRow, first: int, last: int) -> bytes:
+        body = self._body(archive)
+        if last >= len(body):
+            raise ArchiveUnreadable(f"{archive.object_key} has {len(body)} bytes")
+        self.reads.append((archive.serial, first, last))
+        return body[first : last + 1]
+
+    def stream(self, archive: ArchiveRow, *, first: int = 0) -> Iterator[bytes]:
+        body = self._body(archive)
+        for start in range(first, len(body), self.piece_bytes):
+            self.reads.append((archive.serial, start, min(start + self.piece_bytes, len(body)) - 1))
+            yield body[start : start + self.piece_bytes]
+
+    def _body(self, archive: ArchiveRow) -> bytes:
         body = self.store.objects.get(archive.object_key)
         if body is None or archive.serial in self.glacier.gone:
             raise ArchiveUnreadable(archive.object_key)
         if needs_thaw(archive.storage_class) and not self.glacier.is_warm(archive):
             raise Asleep(archive.object_key)
-        if last >= len(body):
-            raise ArchiveUnreadable(f"{archive.object_key} has {len(body)} bytes")
-        self.reads.append((archive.serial, first, last))
-        return body[first : last + 1]
+        return body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,9 +236,11 @@ class MemoryDestination:
 
 @dataclass
 class MemoryTopic:
-    """What was published."""
+    """What was published, and under which subjects."""
 
     published: list[str] = field(default_factory=list)
+    subjects: list[str] = field(default_factory=list)
 
     def publish(self, message: str, *, subject: str = "") -> None:
         self.published.append(message)
+        self.subjects.append(subject)

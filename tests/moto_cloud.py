@@ -24,6 +24,7 @@ from moto.sqs.models import sqs_backends
 
 import collect
 import copy_large
+import drill
 import extract
 import plan_restore
 import sweep
@@ -32,6 +33,7 @@ import write_archive
 from neve.aws import clients, invocation
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
+from neve.aws.audits_table import DynamoAudits
 from neve.aws.content import S3Content
 from neve.aws.destinations import S3Destination
 from neve.aws.files_table import DynamoFiles, to_row
@@ -40,11 +42,13 @@ from neve.aws.ledger import LEDGER
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.aws.restores_table import DynamoRestores
+from neve.aws.sources import S3Sources
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import (
     CollectConfig,
     CopyLargeConfig,
+    DrillConfig,
     ExtractConfig,
     PlanRestoreConfig,
     SweepConfig,
@@ -64,8 +68,10 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 CONTENT, ARCHIVE, ELSEWHERE = "content-bucket", "archive-bucket", "another-bucket"
-FILES, ARCHIVES, RESTORES, PARKED = "files", "archives", "restores", "parked"
+FILES, ARCHIVES, RESTORES, AUDITS, PARKED = "files", "archives", "restores", "audits", "parked"
 REGION = "us-east-1"
+TOPICS = ("restored", "alerts")
+"""Each with a queue of its name that hears what it is told."""
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -250,6 +256,14 @@ class MotoCloud:
         return DynamoRestores(clients.dynamodb(), RESTORES)
 
     @property
+    def audits(self) -> DynamoAudits:
+        return DynamoAudits(clients.dynamodb(), AUDITS)
+
+    @property
+    def sources(self) -> S3Sources:
+        return S3Sources(clients.s3(), CONTENT)
+
+    @property
     def s3_glacier(self) -> S3Glacier:
         return S3Glacier(clients.s3(), ARCHIVE)
 
@@ -292,6 +306,7 @@ HANDLERS: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
     "requests": plan_restore.handler,
     "extract": extract.handler,
     "sweep_restores": sweep_restores.handler,
+    "drills": drill.handler,
 }
 CONTEXT = SimpleNamespace(
     get_remaining_time_in_millis=lambda: 60_000,
@@ -343,6 +358,7 @@ def _forget() -> None:
     made += [copy_large.config, copy_large.copier, sweep.config, sweep.sweeper]
     made += [plan_restore.config, plan_restore.planner, extract.config, extract.extractor]
     made += [sweep_restores.config, sweep_restores.sweeper]
+    made += [drill.config, drill.driller]
     for function in made:
         function.cache_clear()
 
@@ -427,10 +443,10 @@ def moto_cloud(
             clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         _make_table(FILES, ("shard", "N"), ("sort", "B"))
         _make_table(PARKED, ("id", "S"), None)
-        for table in (ARCHIVES, RESTORES):
+        for table in (ARCHIVES, RESTORES, AUDITS):
             _make_table_with_index(table)
-        urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, "restored")}
-        topic_arn = _make_topic("restored", urls["restored"])
+        urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS)}
+        topic_arn, alerts_arn = (_make_topic(name, urls[name]) for name in TOPICS)
         tables = {"archives_table": ARCHIVES, "parked_table": PARKED}
         queues = {"bundles_queue_url": urls["bundles"], "large_queue_url": urls["large"]}
         buckets = {"content_bucket": CONTENT, "archive_bucket": ARCHIVE, "files_table": FILES}
@@ -476,6 +492,16 @@ def moto_cloud(
             ),
             ExtractConfig(**tables, **restores, content_bucket=CONTENT, files_table=FILES, threads=4),
             SweepRestoresConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep_restores"], **restores),
+            DrillConfig(
+                **tables,
+                **buckets,
+                audits_table=AUDITS,
+                restores_table=RESTORES,
+                requests_queue_url=urls["requests"],
+                drills_queue_url=urls["drills"],
+                alerts_topic=alerts_arn,
+                drill_buckets=f"{ELSEWHERE} {CONTENT}",
+            ),
             SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),  # last: they share a name
         ):
             os.environ |= environment(config)

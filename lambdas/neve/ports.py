@@ -448,7 +448,7 @@ class Sources(Protocol):
     def stream(self, version: ObjectVersion, *, first: int = 0) -> Iterator[bytes]:
         """The bytes of the version from `first` on, in pieces; S3's own checksum is not held against them.
 
-        Raises SourceGone, SourceChanged, SourceDenied or Transient.
+        Wherever the object ends. Raises SourceGone, SourceChanged, SourceDenied, SourceUnfit or Transient.
         """
 
     def describe(self, version: ObjectVersion) -> Source:
@@ -474,7 +474,7 @@ class Audits(Protocol):
         """Note when the run ended; False if that was noted before. The sweep looks at it until it is told."""
 
     def told(self, run: str) -> None:
-        """Whoever has to know of the run has been told: the sweep need not look at it any more."""
+        """Whoever has to know of the run, which has ended, has been told: the sweep need not look at it any more."""
 
     def begin(self, audit: Audit) -> Audit | None:
         """Begin the audit unless it stands; as it stands afterwards, None if it has ended.
@@ -525,7 +525,10 @@ class Audits(Protocol):
         """The last audits of all archives that have one, by serial. Eventually consistent."""
 
     def longest_ago(self) -> Iterator[LastAudit]:
-        """As audited, those first that were begun the longest ago; pages are read as they are asked for."""
+        """As audited, those first that were begun the longest ago, but without finished_at and verdict.
+
+        Pages are read as they are asked for.
+        """
 
     def rolling(self) -> Rolling:
         """Where the rolling pass is."""

@@ -14,6 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
+from moto.s3.models import s3_backends
 from moto.s3.utils import compute_checksum
 
 from neve.aws import clients, destinations
@@ -255,6 +256,30 @@ def test_a_range_of_a_thawed_archive_is_read_with_both_its_ends(side: Side) -> N
 
 def test_an_archive_for_instant_retrieval_needs_no_thaw(side: Side) -> None:
     assert side.reader.read(side.archive(storage_class="GLACIER_IR"), 1, 2) == BODY[1:3]
+
+
+def test_a_thawed_archive_is_streamed_from_anywhere_to_its_end(side: Side) -> None:
+    archive = side.archive()
+    with pytest.raises(Asleep):
+        next(side.reader.stream(archive))
+    side.thaw(archive)
+    for first in (0, 1, len(BODY) - 1, len(BODY)):
+        assert b"".join(side.reader.stream(archive, first=first)) == BODY[first:]
+    with pytest.raises(ArchiveUnreadable):
+        next(side.reader.stream(replace(archive, object_key="archives/0000000018.tar", serial=18)))
+
+
+@pytest.mark.parametrize("damaged", [b"\x01" + BODY[1:], BODY[:-1]], ids=["flipped", "cut"])
+def test_an_archive_is_streamed_as_it_is_whatever_s3_states_of_it(side: Side, damaged: bytes) -> None:
+    archive = side.archive(storage_class="GLACIER_IR")
+    if isinstance(side.reader, MemoryReader):
+        side.reader.store.objects[archive.object_key] = damaged
+    else:
+        [region] = s3_backends["123456789012"].values()
+        found = region.get_object(ARCHIVE, archive.object_key, version_id=archive.object_version_id)
+        assert found
+        found.value = damaged  # type: ignore[misc]  # it has a setter, which mypy does not see
+    assert b"".join(side.reader.stream(archive)) == damaged
 
 
 # Destination: files

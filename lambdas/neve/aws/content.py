@@ -100,6 +100,37 @@ def has_md5_etag(source: Source) -> bool:
     return bool(_MD5.fullmatch(source.etag)) and not source.encryption.startswith("aws:kms")
 
 
+def pinned(bucket: str, version: ObjectVersion) -> Any:
+    """What names exactly these bytes. `null` is overwritten in place, so there the ETag has to match as well."""
+    named = {"Bucket": bucket, "Key": version.key, "VersionId": version.version_id, "ChecksumMode": "ENABLED"}
+    return named | ({"IfMatch": f'"{version.etag}"'} if version.version_id == NULL_VERSION else {})
+
+
+def described(
+    client: S3Client, bucket: str, version: ObjectVersion, answer: Mapping[str, Any], *, sha256: str = "", md5: str = ""
+) -> Source:
+    """What S3's answer says of the version, its tags included. Raises ManifestInvalid if no manifest can say so."""
+    texts = {name: str(answer.get(member) or "") for name, member in _TEXTS.items()}
+    return Source(
+        key=version.key,
+        version_id=version.version_id,
+        size_bytes=answer["ContentLength"],
+        etag=str(answer["ETag"]).strip('"'),
+        last_modified=answer["LastModified"],
+        sha256=sha256,
+        md5=md5,
+        checksums=full_checksums(answer),
+        user_metadata=answer.get("Metadata", {}),
+        tags=_tags(client, bucket, version) if answer.get("TagCount") else {},
+        **texts,
+    )
+
+
+def _tags(client: S3Client, bucket: str, version: ObjectVersion) -> dict[str, str]:
+    answer = client.get_object_tagging(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+    return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+
 @dataclass(frozen=True)
 class S3Content:
     """The port Content on the content bucket."""
@@ -114,7 +145,7 @@ class S3Content:
         """
         for _ in range(READS):
             with reading(version):
-                answer = self.client.get_object(**self._pinned(version))
+                answer = self.client.get_object(**pinned(self.bucket, version))
                 self._require_size(version, answer)
                 try:
                     body = answer["Body"].read()
@@ -122,7 +153,9 @@ class S3Content:
                     continue
                 finally:
                     answer["Body"].close()
-                source = self._source(
+                source = described(
+                    self.client,
+                    self.bucket,
                     version,
                     answer,
                     sha256=hashlib.sha256(body).hexdigest(),
@@ -137,19 +170,9 @@ class S3Content:
     def describe(self, version: ObjectVersion) -> Source:
         """See neve.ports.Content."""
         with reading(version):
-            answer = self.client.head_object(**self._pinned(version))
+            answer = self.client.head_object(**pinned(self.bucket, version))
             self._require_size(version, answer)
-            return self._source(version, answer, sha256="", md5="")
-
-    def _pinned(self, version: ObjectVersion) -> Any:
-        """What names exactly these bytes. `null` is overwritten in place, so there the ETag has to match as well."""
-        pinned = {
-            "Bucket": self.bucket,
-            "Key": version.key,
-            "VersionId": version.version_id,
-            "ChecksumMode": "ENABLED",
-        }
-        return pinned | ({"IfMatch": f'"{version.etag}"'} if version.version_id == NULL_VERSION else {})
+            return described(self.client, self.bucket, version, answer)
 
     def _require_size(self, version: ObjectVersion, answer: Mapping[str, Any]) -> None:
         """Before any byte is read: an event that lies about a size must not fill the memory."""
@@ -158,23 +181,3 @@ class S3Content:
                 f"{version.key!r} version {version.version_id}: S3 has {answer['ContentLength']} bytes, "
                 f"the event said {version.size_bytes}"
             )
-
-    def _source(self, version: ObjectVersion, answer: Mapping[str, Any], *, sha256: str, md5: str) -> Source:
-        texts = {name: str(answer.get(member) or "") for name, member in _TEXTS.items()}
-        return Source(
-            key=version.key,
-            version_id=version.version_id,
-            size_bytes=answer["ContentLength"],
-            etag=str(answer["ETag"]).strip('"'),
-            last_modified=answer["LastModified"],
-            sha256=sha256,
-            md5=md5,
-            checksums=full_checksums(answer),
-            user_metadata=answer.get("Metadata", {}),
-            tags=self._tags(version) if answer.get("TagCount") else {},
-            **texts,
-        )
-
-    def _tags(self, version: ObjectVersion) -> dict[str, str]:
-        answer = self.client.get_object_tagging(Bucket=self.bucket, Key=version.key, VersionId=version.version_id)
-        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
 from neve.aws.faults import ASLEEP, code, status, transient
+from neve.aws.pieces import pieces, starting
 from neve.domain.index import ArchiveRow
 from neve.domain.thaw import Tier
 from neve.errors import ArchiveUnreadable, Asleep, Transient
@@ -20,6 +21,7 @@ from neve.ports import Answer, CopyStatus
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _RUNNING = "RestoreAlreadyInProgress"
 _UNAVAILABLE = "GlacierExpeditedRetrievalNotAvailable"
@@ -128,21 +130,31 @@ class S3ArchiveReader:
     def read(self, archive: ArchiveRow, first: int, last: int) -> bytes:
         """See neve.ports.ArchiveReader. S3 states no checksum of a range: the caller checks the members' hashes."""
         with opening(archive):
-            try:
-                answer = self.client.get_object(
-                    Bucket=self.bucket,
-                    Key=archive.object_key,
-                    VersionId=archive.object_version_id,
-                    Range=f"bytes={first}-{last}",
-                )
-                body = answer["Body"].read()
-            except ClientError as error:
-                if code(error) in ASLEEP:
-                    raise Asleep(where(archive)) from error
-                raise
+            body = self._get(archive, Range=f"bytes={first}-{last}")["Body"].read()
         if len(body) != last - first + 1:
             raise ArchiveUnreadable(f"{where(archive)}: {len(body)} bytes are there of {first} to {last}")
         return body
+
+    def stream(self, archive: ArchiveRow, *, first: int = 0) -> Iterator[bytes]:
+        """See neve.ports.ArchiveReader."""
+        with opening(archive):
+            try:
+                answer = self._get(archive, **starting(first))
+            except ClientError as error:
+                if status(error) == 416:  # nothing lies behind the last byte
+                    return
+                raise
+            yield from pieces(answer)
+
+    def _get(self, archive: ArchiveRow, **part: Any) -> GetObjectOutputTypeDef:
+        try:
+            return self.client.get_object(
+                Bucket=self.bucket, Key=archive.object_key, VersionId=archive.object_version_id, **part
+            )
+        except ClientError as error:
+            if code(error) in ASLEEP:
+                raise Asleep(where(archive)) from error
+            raise
 
 
 def _is_settled(response: tuple[Any, Mapping[str, Any]] | None, **_: Any) -> bool | None:

@@ -25,6 +25,7 @@ from neve.aws.rows import (
     Row,
     Table,
     archive_partition,
+    brief,
     expiry,
     instant,
     integer,
@@ -39,14 +40,12 @@ from neve.aws.rows import (
     text,
     unpack,
 )
-from neve.domain.restore import DETAIL_CHARACTERS, KEEP, Ending, Item, Job, JobState, Kind, Result, Share
+from neve.domain.restore import KEEP, Ending, Item, Job, JobState, Kind, Result, Share
 from neve.domain.thaw import Need, Tier
 from neve.errors import NeveError, Transient
 
 GLANCE = timedelta(minutes=15)
 """How soon the sweep looks at a job that was opened, or has ended and is not announced."""
-DETAIL_BYTES = 2 * DETAIL_CHARACTERS
-"""500 details of 4-byte characters that nothing compresses would not fit into an item of 400 KB."""
 THREADS = 16
 
 _JOBS = "jobs"
@@ -84,8 +83,7 @@ def _item(fields: Sequence[Any]) -> Item:
 
 
 def _result_fields(result: Result) -> list[Any]:
-    detail = result.detail[:DETAIL_CHARACTERS].encode(errors="replace")[:DETAIL_BYTES].decode(errors="ignore")
-    return [*_item_fields(result.item), result.ending, detail]
+    return [*_item_fields(result.item), result.ending, brief(result.detail)]
 
 
 def _result(fields: Sequence[Any]) -> Result:

@@ -1,4 +1,6 @@
-"""Rows of the table `restores`: their values, and reading and writing them.
+"""Rows of the tables `restores` and `audits`: their values, and reading and writing them.
+
+Both have the keys pk and sk, and a sparse index of what is unfinished, in the order of due_at.
 
 Several rows change together by TransactWriteItems, which gives way to whoever else is at one of them: that is tried
 again here, a few times.
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import ClientError
 
 from neve.aws.faults import code, passing, transient
+from neve.domain.restore import DETAIL_CHARACTERS
 from neve.domain.thaw import Need, Tier
 from neve.errors import Transient
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 INDEX = "unfinished"
+DETAIL_BYTES = 2 * DETAIL_CHARACTERS
+"""500 details of 4-byte characters that nothing compresses would not fit into an item of 400 KB."""
 TRIES = 9
 """Pauses between them grow to 1.6 seconds, and come to 3 on average: twenty Extracts may be at one job's counters."""
 LONGEST_PAUSE_S = 1.6
@@ -86,6 +91,11 @@ def pack(values: Sequence[Sequence[Any]]) -> Row:
 def unpack(row: Mapping[str, Any], name: str = "packed") -> list[list[Any]]:
     values: list[list[Any]] = json.loads(zlib.decompress(row[name]["B"]))
     return values
+
+
+def brief(detail: str) -> str:
+    """As much of a detail as is kept."""
+    return detail[:DETAIL_CHARACTERS].encode(errors="replace")[:DETAIL_BYTES].decode(errors="ignore")
 
 
 def need_of(row: Mapping[str, Any]) -> Need:
@@ -152,22 +162,26 @@ class Table:
 
     def _due(self, prefix: str, now: datetime) -> Iterator[Mapping[str, Any]]:
         """The rows in partitions named so that the sweep should look at. The index lags: each is read again."""
+        for key in self._in_index("1", before=now):
+            if not key["pk"]["S"].startswith(prefix):
+                continue
+            row = self._get({"pk": key["pk"], "sk": key["sk"]})
+            due_at = moment(row, "due_at") if row else None
+            if row and due_at and due_at < now:
+                yield row
+
+    def _in_index(self, unfinished: str, *, before: datetime | None = None) -> Iterator[Mapping[str, Any]]:
+        """The keys of rows in the index, those first that were due first. Eventually consistent."""
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
             IndexName=INDEX,
-            KeyConditionExpression="unfinished = :yes AND due_at < :now",
-            ExpressionAttributeValues={":yes": text("1"), ":now": seconds(now)},
+            KeyConditionExpression="unfinished = :which" + (" AND due_at < :before" if before else ""),
+            ExpressionAttributeValues={":which": text(unfinished)} | ({":before": seconds(before)} if before else {}),
             ReturnConsumedCapacity="TOTAL",
         )
         with transient():
             for page in pages:
-                for found in page["Items"]:
-                    if not found["pk"]["S"].startswith(prefix):
-                        continue
-                    row = self._get({"pk": found["pk"], "sk": found["sk"]})
-                    due_at = moment(row, "due_at") if row else None
-                    if row and due_at and due_at < now:
-                        yield row
+                yield from page["Items"]
 
     def _write(self, operation: Callable[..., Any], **request: Any) -> Mapping[str, Any] | None:
         """One conditional write: its answer, None if the condition did not hold."""
