@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from neve.domain.events import DRILL_PREFIX
 from neve.domain.sampling import percent_needed
 from neve.errors import SettingInvalid
+
+DRILLS = DRILL_PREFIX
+"""Below this key lies what drills restore, in each of their buckets."""
 
 
 @dataclass(frozen=True, kw_only=True)

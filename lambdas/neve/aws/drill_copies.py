@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError, FlexibleChecksumError
+from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
 from neve.aws.content import full_checksums
 from neve.aws.faults import code, passing, status, transient
+from neve.aws.pieces import pieces
 from neve.domain.digest import Digest
 from neve.domain.events import DRILL_PREFIX
 from neve.domain.large import CRC64NVME, SHA256
@@ -21,8 +22,6 @@ from neve.errors import NeveError, SourceDenied, SourceGone, Transient
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-PIECE_BYTES = 1024 * 1024
 
 
 @contextmanager
@@ -63,13 +62,7 @@ class S3DrillCopies:
     def stream(self, place: str) -> Iterator[bytes]:
         """See neve.ports.DrillCopies."""
         with _reading(place):
-            answer = self.client.get_object(**_named(place))
-            try:
-                yield from answer["Body"].iter_chunks(PIECE_BYTES)
-            except FlexibleChecksumError:
-                return  # it comes after the last piece, and the caller's hash will tell
-            finally:
-                answer["Body"].close()
+            yield from pieces(self.client.get_object(**_named(place)))
 
     def clear(self, bucket: str, folder: str) -> int:
         """See neve.ports.DrillCopies. Raises ValueError if the folder is no drill's."""

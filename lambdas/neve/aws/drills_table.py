@@ -15,6 +15,7 @@ from typing import Any
 from neve.aws.rows import (
     Row,
     Table,
+    brief,
     instant,
     integer,
     moment,
@@ -61,7 +62,8 @@ def _drawn(fields: list[Any]) -> Drawn:
 
 def _row(drill: Drill) -> Row:
     compared = [
-        [file, [[each.place, each.outcome, each.detail] for each in found]] for file, found in drill.compared.items()
+        [file, [[each.place, each.outcome, brief(each.detail)] for each in found]]
+        for file, found in drill.compared.items()
     ]
     row: Row = {
         **_key(drill.id),

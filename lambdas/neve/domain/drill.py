@@ -260,8 +260,8 @@ def told(drill: Drill) -> tuple[str, str]:
         )
     archives = len({file.archive for file in drill.files})
     drawn = (
-        f"{len(drill.files)} files were drawn at random, of {drill.collection:,}, and restored from {archives} "
-        f"archives to {len(drill.buckets)} places each."
+        f"{_counted(len(drill.files), 'file')} of {drill.collection:,}, drawn at random, went from "
+        f"{_counted(archives, 'archive')} to {len(drill.buckets)} places each."
     )
     return _told_good(drill, drawn) if drill.good else _told_failed(drill, drawn)
 
@@ -269,11 +269,11 @@ def told(drill: Drill) -> tuple[str, str]:
 def _told_good(drill: Drill, drawn: str) -> tuple[str, str]:
     standing = sum(found[-1].outcome is not Outcome.GONE for found in drill.compared.values())
     return (
-        f"neve drill: {len(drill.files)} files came back in {hours(drill.took)}",
+        f"neve drill: {_counted(len(drill.files), 'file')} came back in {hours(drill.took)}",
         _text(
             f"Drill {drill.id} is good. {drawn}",
-            f"All {len(drill.files) * len(drill.buckets)} copies are what the index states, and so are the {standing} "
-            "sources that still stand in the content bucket.",
+            f"All {len(drill.files) * len(drill.buckets)} copies are what the index states, and so is every source "
+            f"that still stands in the content bucket: {standing}.",
             f"It took {hours(drill.took)}, of {hours(WITHIN)} at most.",
             f"To see the files: neve drill show {drill.id}",
         ),
@@ -286,7 +286,7 @@ def _told_failed(drill: Drill, drawn: str) -> tuple[str, str]:
     bad = len({file.id for file, _ in faults}) + len(drill.nameless)
     archives = sorted({file.archive for file, found in faults if found.place != SOURCE})
     return (
-        f"neve drill FAILED: {bad} of {len(drill.files) + len(drill.nameless)} files"
+        f"neve drill FAILED: {bad} of {_counted(len(drill.files) + len(drill.nameless), 'file')}"
         if bad
         else f"neve drill LATE: it took {hours(drill.took)}",
         _text(
@@ -312,6 +312,10 @@ def told_late(drill: Drill, ended: int) -> tuple[str, str]:
             f"      neve drill show {drill.id}",
         ),
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _text(*lines: str) -> str:

@@ -43,7 +43,7 @@ PATIENCE = timedelta(minutes=15)
 """How soon the sweep goes on with what somebody has just begun; no invocation takes longer."""
 TRIED_FOR = timedelta(hours=1)
 """What cannot be read is tried again until the drill's deadline, and for so long after a restore that ended late."""
-MARGIN = timedelta(seconds=60)
+MARGIN = timedelta(seconds=30)
 """What it takes to read a file's copies and its source; another file is begun only if so much time is left."""
 READ_BYTES = 256 * 1024**2
 """Larger files are not read: what S3 states of them is compared. It has computed that over the bytes itself."""
