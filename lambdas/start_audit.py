@@ -96,7 +96,7 @@ def _start(record: SQSRecord, context: LambdaContext) -> None:
         case RunRequest() as request:
             run = starter().start(request)
             drawn = {cause.value: len(serials) for cause, serials in run.drawn.items()}
-            logger().info("drawn", run=run.id, archives=run.archives, cut=run.cut, **drawn)
+            logger().info("drawn", run=run.id, archives=run.archives, cut=run.cut, drawn=drawn)
             count("drawn", run.audits)
             count("cut", run.cut)
             count("nothing_to_audit", int(not run.audits))
