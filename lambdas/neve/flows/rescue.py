@@ -173,7 +173,7 @@ class Rescue:
 
     def _from_copy(self, wanted: Wanted, copy: FileRow) -> Fetched:
         """From another version in the content bucket."""
-        source, body = self._from_content(wanted, _version(copy))
+        source, body = self._from_content(wanted, indexed_version(copy))
         return wanted.described(body, source), body
 
     def _from_archive(
@@ -250,7 +250,7 @@ def _pointed_at(row: FileRow | None, listed: Sequence[Member], serial: int) -> M
     return member if member.source.sha256 == row.sha256 else None
 
 
-def _version(row: FileRow) -> ObjectVersion:
+def indexed_version(row: FileRow) -> ObjectVersion:
     """What to fetch to get the bytes of an archived version; its ETag matters only where it is part of the pin."""
     return ObjectVersion(
         key=row.key,

@@ -7,6 +7,7 @@ transaction, which the run counts; what was found is mailed when the run has end
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -34,10 +35,12 @@ from neve.domain.index import ArchiveRow, FileRow, rows
 from neve.domain.manifest import Manifest, Member
 from neve.domain.restore import Thawed
 from neve.domain.thaw import Step, Tier
+from neve.domain.version import ObjectVersion
 from neve.errors import ArchiveUnreadable, Asleep, NeveError, Transient
 from neve.flows.audit_runs import RunEnder
 from neve.flows.contents import manifest_of
 from neve.flows.repair import Repairer
+from neve.flows.rescue import indexed_version
 from neve.flows.thaw import Thawer, mark_warm
 from neve.flows.witness import Crc, Witness
 from neve.ports import ArchiveReader, Archives, ArchiveStore, Audits, Files, Queue, Thaws
@@ -48,6 +51,7 @@ ASLEEP_S = 60
 """S3 called an archive thawed and then asleep: time for it to make up its mind."""
 LOOK = timedelta(hours=3)
 """When the sweep looks after an audit that somebody has left."""
+THREADS = 16
 ANOTHER = timedelta(minutes=15)
 """How often a repair looks whether the other archive that it needs is thawed."""
 OTHERS_WITHIN = timedelta(days=3)
@@ -276,8 +280,19 @@ class AuditVerifier:
         if self._others_asleep(audit, row, judged, owner):
             self.audits.release(audit, owner=owner, due_at=self.clock() + ANOTHER)
             return None
-        versions = [version_of(member.source) for member in judged.members.values()]
-        return self.repairer.order(row, versions, run=audit.run, now=self.clock()).id
+        return self.repairer.order(row, self._held(row, judged), run=audit.run, now=self.clock()).id
+
+    def _held(self, row: ArchiveRow, judged: _Judged) -> list[ObjectVersion]:
+        """Every version whose bytes the archive holds: its members, and what restores have made out of them."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            versions = pool.map(self.files.versions, dict.fromkeys(key for key, _ in judged.members))
+            restored = [
+                indexed_version(each)
+                for rows_of_key in versions
+                for each in rows_of_key
+                if each.archive == row.serial and (each.key, each.pin) not in judged.members
+            ]
+        return [version_of(member.source) for member in judged.members.values()] + restored
 
     def _repair_rows(self, row: ArchiveRow, judged: _Judged) -> None:
         """Put rows right that contradict a manifest which archive and source agree with."""
