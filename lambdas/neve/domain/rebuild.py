@@ -10,6 +10,7 @@ import base64
 from collections.abc import Mapping
 from math import inf
 
+from neve.domain.large import CRC64NVME, SHA256
 from neve.domain.manifest import Manifest
 
 REBUILT = "rebuilt"
@@ -46,10 +47,10 @@ def unproven(manifest: Manifest, *, size_bytes: int, checksums: Mapping[str, str
     if size_bytes != manifest.object_size_bytes:
         return f"it has {size_bytes:,} bytes, its manifest says {manifest.object_size_bytes:,}"
     if manifest.object_sha256:
-        algorithm = "SHA256"
+        algorithm = SHA256
         expected = base64.b64encode(bytes.fromhex(manifest.object_sha256)).decode()
     else:
-        algorithm, expected = "CRC64NVME", manifest.object_crc64nvme
+        algorithm, expected = CRC64NVME, manifest.object_crc64nvme
     stated = checksums.get(algorithm)
     if stated is None:
         return f"S3 states no {algorithm} over the whole of it"
