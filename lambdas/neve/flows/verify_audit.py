@@ -283,7 +283,13 @@ class AuditVerifier:
         return self.repairer.order(row, self._held(row, judged), run=audit.run, now=self.clock()).id
 
     def _held(self, row: ArchiveRow, judged: _Judged) -> list[ObjectVersion]:
-        """Every version whose bytes the archive holds: its members, and what restores have made out of them."""
+        """Every version whose bytes the archive holds: its members, and what restores have made out of them.
+
+        CopyLarge takes one version: what was restored out of a large object goes on naming the damaged archive.
+        """
+        members = [version_of(member.source) for member in judged.members.values()]
+        if row.kind == "object":
+            return members
         with ThreadPoolExecutor(THREADS) as pool:
             versions = pool.map(self.files.versions, dict.fromkeys(key for key, _ in judged.members))
             restored = [
@@ -292,7 +298,7 @@ class AuditVerifier:
                 for each in rows_of_key
                 if each.archive == row.serial and (each.key, each.pin) not in judged.members
             ]
-        return [version_of(member.source) for member in judged.members.values()] + restored
+        return members + restored
 
     def _repair_rows(self, row: ArchiveRow, judged: _Judged) -> None:
         """Put rows right that contradict a manifest which archive and source agree with."""
