@@ -102,6 +102,10 @@ class Finding:
 # -- Judging ---------------------------------------------------------------------------------------------------------
 
 
+NO_MANIFEST = "there is no manifest that can be read"
+OTHER_KIND = "their hashes are of different kinds"
+
+
 def judge(
     *, archive: Digest | None, manifest: Digest | None, source: Sighting, row: Digest | None = None
 ) -> tuple[Verdict, str]:
@@ -109,20 +113,29 @@ def judge(
 
     None is a witness that is missing: the archive ends before the member, or the manifest does not list it. Where the
     source cannot speak, `row`, what the index states, decides which of the other two is wrong; it is never asked else.
+    Hashes of different kinds are never called different: what cannot be compared with anything is unread.
     """
+    source = _comparable(source, archive, manifest)
     same_am = _same(archive, manifest)
     if source.sight is not Sight.READ:
         return _without_source(archive, manifest, source, row, same_am=same_am)
     seen = source.digest
     same_ms, same_as = _same(manifest, seen), _same(archive, seen)
-    if same_am and same_ms is not False and same_as is not False:
-        return Verdict.INTACT, ""
     evidence = f"archive {_short(archive)}, manifest {_short(manifest)}, source {_short(seen)}"
-    if same_am:
-        return Verdict.SOURCE_DAMAGED, evidence
-    if same_ms:
-        return Verdict.ARCHIVE_DAMAGED, evidence
-    return (Verdict.MANIFEST_WRONG if same_as else Verdict.UNDECIDED), evidence
+    pairs = (same_as, same_am, same_ms)
+    if False not in pairs:  # two pairs that agree imply the third
+        return (Verdict.INTACT, "") if pairs.count(True) >= 2 else (Verdict.UNREAD, f"{evidence}: {OTHER_KIND}")
+    odd_one = (Verdict.MANIFEST_WRONG, Verdict.SOURCE_DAMAGED, Verdict.ARCHIVE_DAMAGED)
+    agreeing = (verdict for verdict, same in zip(odd_one, pairs, strict=True) if same)
+    return next(agreeing, Verdict.UNDECIDED), evidence
+
+
+def _comparable(source: Sighting, archive: Digest | None, manifest: Digest | None) -> Sighting:
+    """The sighting; an unread one instead if its hash can be held against neither archive nor manifest."""
+    if source.digest is None:
+        return source
+    told = [agree(witness, source.digest) for witness in (archive, manifest) if witness is not None]
+    return source if any(same is not None for same in told) else Sighting(sight=Sight.UNREAD, detail=OTHER_KIND)
 
 
 def _without_source(
@@ -132,6 +145,8 @@ def _without_source(
     if same_am:
         quiet = {Sight.GONE: Verdict.SOURCE_GONE, Sight.CHANGED: Verdict.SOURCE_CHANGED, Sight.UNREAD: Verdict.UNREAD}
         return quiet[source.sight], evidence
+    if same_am is None:
+        return Verdict.UNREAD, f"{evidence}; {OTHER_KIND}"
     evidence += f", index {_short(row)}"
     if _same(archive, row):
         return Verdict.MANIFEST_WRONG, evidence
@@ -155,6 +170,7 @@ def judge_row(row: FileRow | None, member: Member, archive: int) -> str:
         "size": (row.size_bytes, member.source.size_bytes),
         "SHA-256": (row.sha256, member.source.sha256),
         "MD5": (row.md5, member.source.md5),
+        "time": (int(row.last_modified.timestamp()), int(member.source.last_modified.timestamp())),
     }
     wrong = [f"{name} {said}, the manifest {meant}" for name, (said, meant) in pairs.items() if said != meant]
     return f"the row says {'; '.join(wrong)}" if wrong else ""
@@ -169,17 +185,23 @@ def judge_container(found: ArchiveDigest, manifest: Manifest | None, row: Archiv
     by_row = whole.size_bytes == row.size_bytes and whole.sha256 == row.sha256
     seen = f"the object has {whole.size_bytes} bytes and SHA-256 {whole.sha256}"
     if manifest is None:
-        return Verdict.MANIFEST_WRONG, "there is no manifest that can be read"
+        if by_row:
+            return Verdict.MANIFEST_WRONG, NO_MANIFEST
+        return Verdict.UNDECIDED, f"{seen}, the archive's row says {row.sha256}, and {NO_MANIFEST}"
     by_manifest = whole.size_bytes == manifest.object_size_bytes and whole.sha256 == manifest.object_sha256
-    if by_row and not by_manifest:
-        return Verdict.MANIFEST_WRONG, f"{seen}, the manifest says {manifest.object_sha256}"
     if not by_row and not by_manifest:
         return Verdict.CONTAINER_DAMAGED, f"{seen}, manifest and index say {row.sha256}. {found.problem}".rstrip()
+    wrong = _listed_otherwise(found, manifest, row) if by_manifest else f"says {manifest.object_sha256}"
+    if wrong:
+        return Verdict.MANIFEST_WRONG, f"{seen}, the manifest {wrong}"
+    return (Verdict.INTACT, "") if by_row else (Verdict.INDEX_WRONG, f"{seen}, the archive's row says {row.sha256}")
+
+
+def _listed_otherwise(found: ArchiveDigest, manifest: Manifest, row: ArchiveRow) -> str:
+    """What is wrong with a manifest that states the right hash of the whole."""
     if found.contents != manifest.contents:
-        return Verdict.MANIFEST_WRONG, "the manifest lists other members than the archive itself, which is unchanged"
-    if not by_row:
-        return Verdict.INDEX_WRONG, f"{seen}, the archive's row says {row.sha256}"
-    return Verdict.INTACT, ""
+        return "lists other members than the archive itself"
+    return f"names the object {manifest.object_key!r}" if manifest.object_key != row.object_key else ""
 
 
 def judge_tar(
@@ -197,18 +219,26 @@ def judge_tar(
     own = {member.source.identity: member for member in found.contents.members} if found.contents else {}
     listed = {member.source.identity: member for member in manifest.members} if manifest else {}
     container, problem = judge_container(found, manifest, row)
+    if container is Verdict.CONTAINER_DAMAGED:  # so may its own list be
+        right, digests = listed, found.listed
+    else:
+        right, digests = own or listed, found.members
     verdicts: dict[tuple[str, str], Verdict] = {}
     findings: list[Finding] = []
-    for identity in sorted(own.keys() | listed.keys()):
-        member = listed.get(identity) or own[identity]
+    for identity in sorted(right.keys() | listed.keys()):
         standing = rows.get(identity)
-        verdict, evidence = judge(
-            archive=found.members.get(identity),
-            manifest=stated(listed[identity].source) if identity in listed else None,
-            source=sources[identity],
-            row=_row_digest(standing),
-        )
-        if verdict in QUIET and container is not Verdict.MANIFEST_WRONG:
+        if identity in right:
+            member = right[identity]
+            verdict, evidence = judge(
+                archive=digests.get(identity),
+                manifest=stated(listed[identity].source) if identity in listed else None,
+                source=sources[identity],
+                row=_row_digest(standing),
+            )
+        else:
+            member = listed[identity]
+            verdict, evidence = Verdict.MANIFEST_WRONG, "the archive, which is unchanged, does not have this member"
+        if verdict in QUIET:
             wrong = judge_row(standing, member, row.serial)
             verdict, evidence = (Verdict.INDEX_WRONG, wrong) if wrong else (verdict, evidence)
         verdicts[identity] = verdict
@@ -231,16 +261,18 @@ def judge_object(
 ) -> tuple[Verdict, list[Finding]]:
     """The verdict on an archive that is one large object. `described` is what S3 says of the source, if it stands."""
     if manifest is None:
-        return Verdict.MANIFEST_WRONG, [
-            Finding(verdict=Verdict.MANIFEST_WRONG, evidence="there is no manifest that can be read")
-        ]
+        unchanged = _same(found, Digest(size_bytes=row.size_bytes, sha256=row.sha256)) is not False
+        verdict = Verdict.MANIFEST_WRONG if unchanged else Verdict.UNDECIDED
+        return verdict, [Finding(verdict=verdict, evidence=NO_MANIFEST)]
     member = manifest.members[0]
     verdict, evidence = judge(
         archive=found, manifest=_object_digest(manifest), source=source, row=_row_digest(standing)
     )
     if verdict in QUIET:
-        wrong = judge_row(standing, member, row.serial)
+        wrong = judge_row(standing, member, row.serial) or _row_otherwise(row, manifest)
         other = _described_otherwise(member.source, described)
+        if (manifest.archive, manifest.object_key) != (row.serial, row.object_key):
+            other = f"the manifest is that of archive {manifest.archive}, {manifest.object_key!r}"
         if other:
             verdict, evidence = Verdict.MANIFEST_WRONG, other
         elif wrong:
@@ -257,8 +289,13 @@ def _object_digest(manifest: Manifest) -> Digest:
     )
 
 
+def _row_otherwise(row: ArchiveRow, manifest: Manifest) -> str:
+    said, meant = (row.size_bytes, row.sha256), (manifest.object_size_bytes, manifest.object_sha256)
+    return f"the archive's row says {said}, the manifest {meant}" if said != meant else ""
+
+
 _MUTABLE = frozenset({"sha256", "md5", "checksums", "tags", "storage_class", "encryption", "kms_key_id"})
-"""What may be known of one copy only, or change without a new version."""
+"""What may be known of one copy only, or change without a new version; checksums are compared where both have one."""
 
 
 def _described_otherwise(stated_source: Source, described: Source | None) -> str:
@@ -267,6 +304,8 @@ def _described_otherwise(stated_source: Source, described: Source | None) -> str
         return ""
     names = [name for name in Source.__slots__ if name not in _MUTABLE]
     wrong = [name for name in names if getattr(stated_source, name) != getattr(described, name)]
+    here, there = stated_source.checksums, described.checksums
+    wrong += [algorithm for algorithm in here if there.get(algorithm, here[algorithm]) != here[algorithm]]
     return f"the manifest states another {', '.join(wrong)} than S3 does of the source" if wrong else ""
 
 

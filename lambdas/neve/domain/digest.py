@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neve.domain.manifest import BLOCK_BYTES, Contents, Manifest, Member, Source, parse_contents
 from neve.domain.tar import contents_end
 from neve.errors import ManifestInvalid
 
-LONGEST_CONTENTS = 64 * 1024 * 1024
+LONGEST_CONTENTS = 256 * 1024 * 1024
 """More than any MANIFEST.json has: a header that says so is damaged, and nothing is gathered on its word."""
 
 
@@ -82,51 +82,95 @@ class ArchiveDigest:
 
     `contents` is what its own MANIFEST.json says, None if that cannot be read, for the reason in `problem`. `members`
     are the digests of the bytes at the places that this list names, or that the manifest names if there is none, by
-    identity; a member is missing if the archive ends before it does.
+    identity; a member is missing if the archive ends before it does. `listed` are those at the places that the manifest
+    names: the same, unless one of the two lists is damaged.
     """
 
     whole: Digest
     contents: Contents | None
     problem: str
     members: Mapping[tuple[str, str], Digest]
+    listed: Mapping[tuple[str, str], Digest] = field(default_factory=dict)
+
+
+@dataclass
+class _Places:
+    """Hashes the bytes at the places of `members` as an archive is fed."""
+
+    members: Sequence[Member]
+    digests: dict[tuple[str, str], Digest] = field(default_factory=dict)
+    _position: int = 0
+    _next: int = 0
+    _current: Hasher = field(default_factory=Hasher)
+
+    def feed(self, piece: bytes) -> None:
+        """Hand each member its share of a piece that begins at the position reached."""
+        view = memoryview(piece)
+        start, end = self._position, self._position + len(piece)
+        self._position = end
+        while self._next < len(self.members):
+            member = self.members[self._next]
+            first, last = member.offset_bytes, member.offset_bytes + member.source.size_bytes
+            if first >= end:
+                return
+            self._current.feed(view[max(first - start, 0) : last - start])
+            if last > end:
+                return
+            self._end_member(member)
+
+    def end(self) -> None:
+        """Empty members may lie behind the last byte that was read."""
+        while self._next < len(self.members):
+            member = self.members[self._next]
+            if member.offset_bytes + member.source.size_bytes > self._position:
+                return
+            self._end_member(member)
+
+    def _end_member(self, member: Member) -> None:
+        self.digests[member.source.identity] = self._current.digest()
+        self._current = Hasher()
+        self._next += 1
 
 
 @dataclass
 class TarHasher:
-    """Hashes a tar and each of its members as it is fed, in one pass. `manifest` is used where the tar has no list."""
+    """Hashes a tar and each of its members as it is fed, in one pass: where its own list says that they are, and where
+    `manifest` does, if that is another place.
+    """
 
     manifest: Manifest | None
     _whole: Hasher = field(default_factory=Hasher)
     _head: bytearray = field(default_factory=bytearray)
-    _position: int = 0
     _contents: Contents | None = None
     _problem: str = ""
-    _found: bool = False
-    _members: list[Member] = field(default_factory=list)
-    _next: int = 0
-    _current: Hasher = field(default_factory=Hasher)
-    _digests: dict[tuple[str, str], Digest] = field(default_factory=dict)
+    _places: list[_Places] = field(default_factory=list)
+    """Empty until it is known what the tar's own list says; the manifest's are the last."""
 
     def feed(self, piece: bytes) -> None:
         """Hash the next piece of the tar."""
         self._whole.feed(piece)
-        if self._found:
+        if self._places:
             self._feed_members(piece)
             return
         self._head += piece
         self._look()
-        if self._found:
+        if self._places:
             head, self._head = bytes(self._head), bytearray()
             self._feed_members(head)
 
     def digest(self) -> ArchiveDigest:
         """What was found, once all has been fed."""
-        if not self._found:
-            self._use(None, self._problem or f"the archive ends after {len(self._head)} bytes, within its own list")
+        if not self._places:
+            self._use(None, f"the archive ends after {len(self._head)} bytes, within its own list")
             self._feed_members(bytes(self._head))
-        self._end_members()
+        for places in self._places:
+            places.end()
         return ArchiveDigest(
-            whole=self._whole.digest(), contents=self._contents, problem=self._problem, members=self._digests
+            whole=self._whole.digest(),
+            contents=self._contents,
+            problem=self._problem,
+            members=self._places[0].digests,
+            listed=self._places[-1].digests if self.manifest else {},
         )
 
     def _look(self) -> None:
@@ -144,37 +188,12 @@ class TarHasher:
             self._use(None, str(error))
 
     def _use(self, contents: Contents | None, problem: str) -> None:
-        self._found = True
         self._contents, self._problem = contents, problem
-        if contents is not None:
-            self._members = list(contents.members)
-        elif self.manifest is not None:
-            self._members = list(self.manifest.members)
+        own = contents.members if contents else ()
+        listed = self.manifest.members if self.manifest else ()
+        lists = [members for members in (own, listed) if members]
+        self._places = [_Places(members) for members in (lists[:1] if own == listed else lists)] or [_Places(())]
 
     def _feed_members(self, piece: bytes) -> None:
-        """Hand each member its share of a piece that begins at the position reached."""
-        view = memoryview(piece)
-        start, end = self._position, self._position + len(piece)
-        self._position = end
-        while self._next < len(self._members):
-            member = self._members[self._next]
-            first, last = member.offset_bytes, member.offset_bytes + member.source.size_bytes
-            if first >= end:
-                return
-            self._current.feed(view[max(first - start, 0) : last - start])
-            if last > end:
-                return
-            self._end_member(member)
-
-    def _end_members(self) -> None:
-        """Empty members may lie behind the last byte that was read."""
-        while self._next < len(self._members):
-            member = self._members[self._next]
-            if member.offset_bytes + member.source.size_bytes > self._position:
-                return
-            self._end_member(member)
-
-    def _end_member(self, member: Member) -> None:
-        self._digests[member.source.identity] = self._current.digest()
-        self._current = Hasher()
-        self._next += 1
+        for places in self._places:
+            places.feed(piece)
