@@ -187,7 +187,7 @@ def damaged(tar: bytes, at: int, bits: int = 1) -> bytes:
 )
 def test_where_the_own_list_is_damaged_the_manifest_says_where_members_are(at: int, told: str) -> None:
     tar = damaged(TAR, at, 0x40)
-    for piece in (1, 700, len(tar)):
+    for piece in (100, 700, len(tar)):
         found = read(tar, MANIFEST, cut(tar, piece))
         assert found.contents is None
         assert told in found.problem
@@ -200,7 +200,7 @@ def test_a_list_that_names_other_places_than_the_manifest_is_read_by_both() -> N
     """A flipped bit in a list may leave it readable: which of the two is right, the whole object's hash says."""
     at = TAR.index(b'"k008"') + 4
     tar = damaged(TAR, at)
-    for piece in (1, 700, len(tar)):
+    for piece in (100, 700, len(tar)):
         found = read(tar, MANIFEST, cut(tar, piece))
         assert found.contents is not None
         assert ("k009", "v1") in found.members

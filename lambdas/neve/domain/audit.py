@@ -7,8 +7,10 @@ culprit. What could not be read is never called different.
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -495,7 +497,6 @@ class LastAudit:
 
 RUN_FORMAT = "neve-audit-run"
 AUDIT_FORMAT = "neve-audit"
-FOUND_FORMAT = "neve-audit-found"
 DRAW = json.dumps({"message": "audit"})
 """What the schedule sends: draw a run."""
 SWEEP = json.dumps({"message": "sweep"})
@@ -581,7 +582,7 @@ def _audit_request(message: Mapping[str, Any]) -> AuditRequest:
 
 
 def _run(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 64 or not value.replace("-", "").isalnum():
+    if not isinstance(value, str) or not 0 < len(value) <= 64 or not re.fullmatch("[0-9A-Za-z-]*[0-9A-Za-z]", value):
         raise EventInvalid(f"no id of a run: {value!r}")
     return value
 
@@ -615,44 +616,67 @@ def discrepancies(run: Run) -> int:
 
 
 def subject(run: Run) -> str:
-    """The subject of the mail about a run."""
-    found = {verdict: count for verdict, count in run.verdicts.items() if verdict in DISCREPANCIES}
-    return f"neve audit: {', '.join(f'{count} {verdict}' for verdict, count in found.items())}"[:SUBJECT_CHARACTERS]
+    """The subject of the mail about a run: the worst first, and as many verdicts as there is room for."""
+    told = [f"{count} {verdict}" for verdict in reversed(Verdict) if (count := _discrepancy(run, verdict))]
+    line = f"neve audit: {', '.join(told)}"
+    while len(line) > SUBJECT_CHARACTERS:
+        told.pop()
+        line = f"neve audit: {', '.join(told)}, ..."
+    return line
+
+
+def _discrepancy(run: Run, verdict: Verdict) -> int:
+    return run.verdicts.get(verdict, 0) if verdict in DISCREPANCIES else 0
 
 
 def mail(run: Run, reports: Iterable[Report]) -> str:
-    """What is mailed about a run in which something was found: one text, however much it is."""
+    """What is mailed about a run in which something was found: one text, however much it is, the worst first."""
+    found = 0
+
+    def discrepant() -> Iterator[Report]:
+        nonlocal found
+        for report in reports:
+            if report.verdict in DISCREPANCIES:
+                found += report.found
+                yield report
+
+    order = list(Verdict)
+    listed = heapq.nlargest(MAILED, discrepant(), key=lambda report: order.index(report.verdict))
     lines = [
         f"Audit run {run.id}: {run.ended} archives ({run.members} files, {run.size_bytes} bytes) compared.",
         "Result: " + ", ".join(f"{count} {verdict}" for verdict, count in run.verdicts.items()) + ".",
         "",
     ]
-    listed = 0
-    found = 0
-    for report in reports:
-        if report.verdict not in DISCREPANCIES:
-            continue
-        found += report.found
+    room = MAILED
+    for report in listed:
         lines.append(f"Archive {report.archive}: {report.verdict} ({_counts(report)})")
-        for finding in report.findings:
-            if listed >= MAILED:
-                continue
-            listed += 1
-            what = f"file {finding.number} {finding.key!r} version {finding.pin}" if finding.key else "the whole"
-            lines.append(f"  {finding.verdict}: {what}: {finding.evidence}")
-        lines.append(f"  Next: {_next(report)}")
-    if found > listed:
-        lines.append(f"{found - listed} more findings: `neve audit show {run.id}`")
+        lines += [_told(finding) for finding in report.findings[:room]]
+        lines += [f"  Next: {command}" for command in _next(report)]
+        room -= len(report.findings[:room])
+    if discrepancies(run) > len(listed):
+        lines.append(f"{discrepancies(run) - len(listed)} more archives: `neve audit show {run.id}`")
+    if found > MAILED - room:
+        lines.append(f"{found - MAILED + room} more findings: `neve audit show {run.id}`")
     return "\n".join(lines)
+
+
+def _told(finding: Finding) -> str:
+    """One line on a finding. A key may hold anything, and so may what S3 answers, which may quote it."""
+    what = f"file {finding.number} {finding.key!r} version {finding.pin!r}" if finding.key else "the whole"
+    evidence = finding.evidence if finding.evidence.isprintable() else repr(finding.evidence)
+    return f"  {finding.verdict}: {what}: {evidence}"
 
 
 def _counts(report: Report) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items()) or "no file could be told apart"
 
 
-def _next(report: Report) -> str:
+def _next(report: Report) -> list[str]:
+    commands = []
     if report.repair:
-        return f"nothing, it is being repaired: `neve audit show {report.run}`"
-    if report.verdict in REPAIRABLE:
-        return f"neve audit repair {report.archive}"
-    return f"neve audit show {report.run}, then `neve restore --overwrite` the versions named: the archive is intact"
+        commands.append(f"nothing, it is being repaired: `neve audit show {report.run}`")
+    elif report.verdict in REPAIRABLE:
+        commands.append(f"neve audit repair {report.archive}")
+    if Verdict.SOURCE_DAMAGED in report.counts:
+        commands.append(f"neve audit show {report.run}, then `neve restore --overwrite` of what has a damaged source")
+    return commands
