@@ -14,6 +14,7 @@ import aws_cdk as cdk
 sys.path.insert(0, str(Path(__file__).resolve().parent / "lambdas"))
 
 from stacks.archive import ArchiveStack
+from stacks.audit import AuditStack
 from stacks.operations import OperationsStack
 from stacks.restore import RestoreStack
 from stacks.settings import SettingsInvalid, read_settings
@@ -27,9 +28,18 @@ def build(app: cdk.App) -> None:
     settings = read_settings(app.node.get_all_context())
     storage = StorageStack(app, f"{settings.name}-storage", settings=settings)
     archive = ArchiveStack(app, f"{settings.name}-archive", settings=settings, storage=storage)
-    restore = RestoreStack(app, f"{settings.name}-restore", settings=settings, storage=storage, archive=archive)
+    restore = RestoreStack(app, f"{settings.name}-restore", settings=settings, storage=storage)
+    audit = AuditStack(
+        app, f"{settings.name}-audit", settings=settings, storage=storage, archive=archive, restore=restore
+    )
     OperationsStack(
-        app, f"{settings.name}-operations", settings=settings, storage=storage, archive=archive, restore=restore
+        app,
+        f"{settings.name}-operations",
+        settings=settings,
+        storage=storage,
+        archive=archive,
+        restore=restore,
+        audit=audit,
     )
 
 

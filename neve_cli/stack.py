@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from neve.aws.archive_listing import S3ArchiveListing
     from neve.aws.archive_store import S3ArchiveStore
     from neve.aws.archives_table import DynamoArchives, DynamoBundles
+    from neve.aws.audits_table import DynamoAudits
+    from neve.aws.drills_table import DynamoDrills
     from neve.aws.files_table import DynamoFiles
     from neve.aws.glacier import S3ArchiveReader, S3Glacier
     from neve.aws.parked_table import DynamoParkingLot
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from neve.aws.topic import SnsTopic
     from neve.domain.selection import Places
 
-STACKS = ("storage", "archive", "restore")
+STACKS = ("storage", "archive", "restore", "audit")
 """Those whose outputs the command needs; `operations` has none of them."""
 
 CONNECTIONS = 40
@@ -146,6 +148,34 @@ class Stack:
         from neve.aws.queue import SqsQueue  # noqa: PLC0415
 
         return SqsQueue(self.sqs, self.outputs["RestoreRequestsQueue"])
+
+    @cached_property
+    def audits(self) -> DynamoAudits:
+        """Runs of audits, and how they ended."""
+        from neve.aws.audits_table import DynamoAudits  # noqa: PLC0415
+
+        return DynamoAudits(self.dynamodb, self.outputs["AuditsTable"])
+
+    @property
+    def audits_queue(self) -> SqsQueue:
+        """The queue of StartAudit."""
+        from neve.aws.queue import SqsQueue  # noqa: PLC0415
+
+        return SqsQueue(self.sqs, self.outputs["AuditsQueue"])
+
+    @cached_property
+    def drills(self) -> DynamoDrills:
+        """Drills, and what came of them."""
+        from neve.aws.drills_table import DynamoDrills  # noqa: PLC0415
+
+        return DynamoDrills(self.dynamodb, self.outputs["AuditsTable"])
+
+    @property
+    def drills_queue(self) -> SqsQueue:
+        """The queue of Drill."""
+        from neve.aws.queue import SqsQueue  # noqa: PLC0415
+
+        return SqsQueue(self.sqs, self.outputs["DrillsQueue"])
 
     @property
     def restored_topic(self) -> SnsTopic:

@@ -20,7 +20,7 @@ from stacks.functions import (
 )
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
-from stacks.schedules import SWEEP_RETENTION, sweep_schedule
+from stacks.schedules import SWEEP_RETENTION, schedule
 from stacks.settings import Settings
 from stacks.storage import COLLECT_WINDOW_S, UNFINISHED_INDEX, StorageStack
 
@@ -47,7 +47,7 @@ class ArchiveStack(cdk.Stack):
         self.write_archive_function = self._write_archive()
         self.copy_large_function = self._copy_large()
         self.sweep_function = self._sweep()
-        sweep_schedule(
+        schedule(
             self,
             "Sweep",
             self.sweep.queue,
@@ -212,10 +212,11 @@ class ArchiveStack(cdk.Stack):
             ["archives/*", "manifests/*"],
             reason=ARCHIVES_ARE_NUMBERED,
         )
-        # PartiQLInsert is what BatchExecuteStatement asks for; it writes 25 rows, each on its own condition.
+        # PartiQLInsert is what BatchExecuteStatement asks for; it writes 25 rows, each on its own condition. A repair
+        # puts rows in the place of those that name the damaged archive.
         allow(
             made,
-            [*READ_ROWS, "dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"],
+            [*READ_ROWS, "dynamodb:BatchGetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem"],
             storage.files_table.table_arn,
         )
         allow(made, [*READ_ROWS, *CHANGE_ROWS], storage.archives_table.table_arn)

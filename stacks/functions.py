@@ -103,11 +103,11 @@ def allow(made: lambda_.Function, actions: Sequence[str], *resources: str) -> No
 
 
 def allow_objects(
-    made: lambda_.Function, actions: Sequence[str], bucket: s3.Bucket, folders: Sequence[str], *, reason: str
+    made: lambda_.Function, actions: Sequence[str], bucket: s3.IBucket, folders: Sequence[str], *, reason: str
 ) -> None:
     """Let `made` do `actions` on the objects of `bucket` that match one of `folders`, such as `archives/*`.
 
-    `reason` says why no narrower pattern does. The bucket stands in another stack than the function.
+    `reason` says why no narrower pattern does. The bucket stands in another stack than the function, or is only named.
     """
     allow(made, actions, *(bucket.arn_for_objects(folder) for folder in folders))
     assert made.role is not None

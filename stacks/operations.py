@@ -1,4 +1,4 @@
-"""What a person is told: the alerts topic and every alarm that reaches it."""
+"""What a person is told, and may do: every alarm that reaches the alerts topic, and the policies for people."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from stacks.archive import ArchiveStack
+from stacks.audit import AuditStack
 from stacks.functions import METRICS_NAMESPACE
+from stacks.operators import observer_policy, operator_policy, recovery_policy
 from stacks.outputs import output
 from stacks.queues import QueueWithDeadLetters
 from stacks.restore import RestoreStack
 from stacks.settings import Settings
 from stacks.storage import StorageStack
-from stacks.topics import topic
 
 # A file should be in its archive within about 35 s; minutes of waiting mean that something is stuck.
 _BEHIND_S = 300
@@ -29,9 +29,16 @@ _COUNTED_WITHIN = cdk.Duration.minutes(5)
 # in neve.domain.thaw): the alarm stays on for as long as this lasts.
 _OVERDUE_WITHIN = cdk.Duration.hours(2)
 
+# The shards of a pass are sent at once, and a few run at a time.
+_SHARDS_WAIT_S = 24 * 3600
+
+# A drill begins on the first of each month, and has a day. CloudWatch looks back 7 days at most, so the sweep of drills
+# measures how long ago the last one was.
+_DRILLS_STALE_AFTER = cdk.Duration.days(40)
+
 
 class OperationsStack(cdk.Stack):
-    """The alerts topic and the alarms. Each alarm's description says what to do."""
+    """The alarms, each of which says what to do, and what lets a person do it."""
 
     def __init__(
         self,
@@ -42,17 +49,10 @@ class OperationsStack(cdk.Stack):
         storage: StorageStack,
         archive: ArchiveStack,
         restore: RestoreStack,
+        audit: AuditStack,
     ) -> None:
-        super().__init__(scope, construct_id, description="neve: alerts and alarms")
-        self.alerts = topic(
-            self,
-            "Alerts",
-            service="cloudwatch.amazonaws.com",
-            unencrypted_because="Alarms cannot publish to a topic under the AWS-managed key. Alerts name queues and "
-            "functions, never a file or its content, and travel by TLS only.",
-        )
-        if settings.alert_email:
-            self.alerts.add_subscription(subscriptions.EmailSubscription(settings.alert_email))
+        super().__init__(scope, construct_id, description="neve: alarms, and policies for people")
+        self._alerts = storage.alerts
 
         for name, queue in {
             "Collect": storage.collect,
@@ -62,6 +62,10 @@ class OperationsStack(cdk.Stack):
             "RestoreRequests": restore.requests,
             "Extract": restore.extract,
             "SweepRestores": restore.sweep,
+            "Audits": audit.audits,
+            "VerifyAudits": audit.verify,
+            "Drills": audit.drills,
+            "Reconciles": audit.reconciles,
         }.items():
             self._dead_letters_alarm(name, queue)
 
@@ -73,14 +77,24 @@ class OperationsStack(cdk.Stack):
             "PlanRestore": restore.plan_restore_function,
             "Extract": restore.extract_function,
             "SweepRestores": restore.sweep_restores_function,
+            "StartAudit": audit.start_audit_function,
+            "VerifyAudit": audit.verify_audit_function,
+            "Drill": audit.drill_function,
+            "Reconcile": audit.reconcile_function,
         }.items():
             self._errors_alarm(name, function)
             self._throttles_alarm(name, function)
 
         self._alarms_of_archiving(settings, storage, archive)
         self._alarms_of_restoring(settings, restore)
+        self._alarms_of_proving(settings, audit)
 
-        output(self, "AlertsTopic", self.alerts.topic_arn)
+        for policy in (
+            observer_policy(self, settings=settings, storage=storage, archive=archive, restore=restore, audit=audit),
+            operator_policy(self, storage=storage, restore=restore, audit=audit),
+            recovery_policy(self, storage=storage),
+        ):
+            output(self, f"{policy.node.id}Policy", policy.managed_policy_arn)
 
     def _alarms_of_archiving(self, settings: Settings, storage: StorageStack, archive: ArchiveStack) -> None:
         behind = "Archiving is behind", "files come faster than its concurrency allows"
@@ -97,7 +111,9 @@ class OperationsStack(cdk.Stack):
                 description=f"{name} parked something that it can never archive as it is. `neve parked` lists it with "
                 "the reason; the file itself is still in the content bucket or was already gone.",
             )
-        self._silent_alarm("Sweep", archive.sweep_function, "a bundle whose message was lost would stay unfinished")
+        self._silent_alarm(
+            "Sweep", "Sweep", archive.sweep_function, "a bundle whose message was lost would stay unfinished"
+        )
 
     def _alarms_of_restoring(self, settings: Settings, restore: RestoreStack) -> None:
         behind = "Restoring is behind", "a large restore is under way, and `neve jobs` shows that it gets on"
@@ -108,13 +124,7 @@ class OperationsStack(cdk.Stack):
         ):
             self._behind_alarm(name, queue, *behind, threshold_s=_BEHIND_S + 6 * timeout_s)
         for name in ("PlanRestore", "Extract"):
-            self._counted_alarm(
-                f"{name}Parked",
-                metric="parked",
-                service=name,
-                description=f"{name} parked a message that it can make nothing of. `neve parked` shows it, with what "
-                "is wrong. No file was touched; a job that lacks the message says so in `neve jobs`.",
-            )
+            self._parked_message_alarm(name, "a job that lacks the message says so in `neve jobs`")
         self._counted_alarm(
             "ArchiveDamaged",
             metric="damaged",
@@ -135,8 +145,107 @@ class OperationsStack(cdk.Stack):
         )
         self._silent_alarm(
             "SweepRestores",
+            "SweepRestores",
             restore.sweep_restores_function,
             "a job whose archive was thawed while the event was lost would wait for ever",
+        )
+
+    def _alarms_of_proving(self, settings: Settings, audit: AuditStack) -> None:
+        behind = (
+            "Auditing is behind",
+            "a run of many archives is under way, and `neve audit list` shows that it gets on",
+        )
+        for name, queue in ("Audits", audit.audits), ("VerifyAudits", audit.verify):
+            self._behind_alarm(name, queue, *behind, threshold_s=_BEHIND_S + 6 * settings.audit_timeout_s)
+        self._behind_alarm(
+            "Drills",
+            audit.drills,
+            "Drills are behind",
+            "look at the dead-letter queue",
+            threshold_s=_BEHIND_S + 6 * settings.drill_timeout_s,
+        )
+        self._behind_alarm(
+            "Reconciles",
+            audit.reconciles,
+            "Reconciling is behind",
+            "a large pass is under way, and `neve reconcile list` shows that it gets on",
+            threshold_s=_SHARDS_WAIT_S,
+        )
+        self._parked_message_alarm("StartAudit", "an archive that it named wrongly was not audited")
+        self._parked_message_alarm("VerifyAudit", "an audit that waits for it is looked after by the sweep")
+        self._parked_message_alarm("Drill", "`neve drill list` shows which drills there were")
+        self._parked_message_alarm("Reconcile", "`neve reconcile list` shows which passes there were")
+        self._counted_alarm(
+            "AuditUnread",
+            metric="unread",
+            service="VerifyAudit",
+            description="An archive could not be audited, since it or a source of it could not be read for days, "
+            "whatever was tried. That is no difference, and nothing is known to be wrong. `neve audit list` names the "
+            "archive and `neve audit show RUN` what S3 answered; remedy that, then `neve audit run --archive ID`.",
+        )
+        if settings.audit_every_h:
+            self._no_audit_alarm(settings.audit_silent_h)
+        if settings.drill_every_month == "yes":
+            self._alarm(
+                "DrillsStale",
+                cloudwatch.Metric(
+                    namespace=METRICS_NAMESPACE,
+                    metric_name="drill_age_s",
+                    dimensions_map={"service": "Drill"},
+                    period=cdk.Duration.hours(1),
+                    statistic="Maximum",
+                ),
+                threshold=int(_DRILLS_STALE_AFTER.to_seconds()),
+                comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+                description="No drill was compared to its end for 40 days, though one begins each month. `neve drill "
+                "list` shows the last ones, and `neve drill show ID` what one waits for. "
+                "Check that the schedule is enabled; `neve drill run` begins one now.",
+            )
+        for name, queue_name, function, consequence in (
+            ("StartAudit", "Audits", audit.start_audit_function, "audits stand still whose event was lost"),
+            ("Drill", "Drills", audit.drill_function, "nobody would be told of a drill that is late"),
+            ("Reconcile", "Reconciles", audit.reconcile_function, "a pass stands still whose message was lost"),
+        ):
+            self._silent_alarm(name, queue_name, function, consequence)
+
+    def _no_audit_alarm(self, hours: int) -> None:
+        """The dead man's switch of audits: it takes an audit that ended, or a draw that found nothing to audit."""
+        every_hour = cdk.Duration.hours(1)
+        ended, empty = (
+            cloudwatch.Metric(
+                namespace=METRICS_NAMESPACE,
+                metric_name=metric,
+                dimensions_map={"service": service},
+                period=every_hour,
+                statistic="Sum",
+            )
+            for metric, service in (("audited", "VerifyAudit"), ("nothing_to_audit", "StartAudit"))
+        )
+        self._alarm(
+            "AuditSilent",
+            cloudwatch.MathExpression(
+                expression="FILL(ended, 0) + FILL(empty, 0)",
+                using_metrics={"ended": ended, "empty": empty},
+                period=every_hour,
+                label="audits that ended",
+            ),
+            threshold=1,
+            periods=hours,
+            comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            missing=cloudwatch.TreatMissingData.BREACHING,
+            description=f"No audit has ended for {hours} hours, so damage would go unseen. `neve audit list` shows "
+            "which runs were drawn and what they wait for. Look at the logs of StartAudit and VerifyAudit, and check "
+            "that the schedule is enabled. In a new deployment this is on until the first audit has ended: with "
+            "DEEP_ARCHIVE two days after the first archive.",
+        )
+
+    def _parked_message_alarm(self, name: str, consequence: str) -> None:
+        self._counted_alarm(
+            f"{name}Parked",
+            metric="parked",
+            service=name,
+            description=f"{name} parked a message that it can make nothing of. `neve parked` shows it, with what is "
+            f"wrong. No file was touched; {consequence}.",
         )
 
     def _dead_letters_alarm(self, name: str, queue: QueueWithDeadLetters) -> None:
@@ -208,7 +317,7 @@ class OperationsStack(cdk.Stack):
             "quota or find what else uses it.",
         )
 
-    def _silent_alarm(self, name: str, function: lambda_.Function, consequence: str) -> None:
+    def _silent_alarm(self, name: str, queue_name: str, function: lambda_.Function, consequence: str) -> None:
         self._alarm(
             f"{name}Silent",
             function.metric_invocations(period=cdk.Duration.hours(1), statistic="Sum"),
@@ -216,13 +325,13 @@ class OperationsStack(cdk.Stack):
             comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
             missing=cloudwatch.TreatMissingData.BREACHING,
             description=f"{name} has not run for an hour, so {consequence}. Check that the schedule is enabled and "
-            f"that its role may send to the {_words(name)} queue.",
+            f"that its role may send to the {_words(queue_name)} queue.",
         )
 
     def _alarm(
         self,
         construct_id: str,
-        metric: cloudwatch.Metric,
+        metric: cloudwatch.IMetric,
         *,
         threshold: int,
         description: str,
@@ -240,7 +349,7 @@ class OperationsStack(cdk.Stack):
             treat_missing_data=missing,
             alarm_description=description,
         )
-        alarm.add_alarm_action(actions.SnsAction(self.alerts))
+        alarm.add_alarm_action(actions.SnsAction(self._alerts))
 
 
 def _words(name: str) -> str:

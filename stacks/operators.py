@@ -1,4 +1,8 @@
-"""What a person needs to run every command of `neve`, as a policy to attach to a role or a group."""
+"""What people need to run the commands of `neve`, as policies to attach to a role or a group.
+
+NeveObserver looks; NeveOperator comes on top of it and acts through the functions; NeveRecovery comes on top of it for
+the day when the index is lost. In one document they would pass IAM's 6,144 characters.
+"""
 
 from __future__ import annotations
 
@@ -6,91 +10,164 @@ from collections.abc import Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from stacks.archive import ArchiveStack
+from stacks.audit import AuditStack
 from stacks.functions import ARCHIVES_ARE_NUMBERED, CHANGE_ROWS, READ_ROWS, acknowledge_objects
-from stacks.queues import QueueWithDeadLetters
+from stacks.restore import RestoreStack
 from stacks.settings import Settings
 from stacks.storage import UNFINISHED_INDEX, StorageStack
 
+_PARTS = ("storage", "archive", "restore", "audit")
 
-def operator_policy(
+
+def observer_policy(
     scope: Construct,
     *,
     settings: Settings,
     storage: StorageStack,
     archive: ArchiveStack,
-    requests: QueueWithDeadLetters,
-    others: Sequence[QueueWithDeadLetters],
-    restored_topic: sns.Topic,
+    restore: RestoreStack,
+    audit: AuditStack,
 ) -> iam.ManagedPolicy:
-    """Policy NeveOperator: look at everything, restore, try again what was parked.
-
-    It can neither write to a bucket, nor delete from one, nor thaw: PlanRestore does that, which knows the cap.
-    `requests` is the queue of PlanRestore, `others` are the other queues of the restore thread.
-    """
+    """Policy NeveObserver: run every command that changes nothing. It reads no archived file."""
     stack = cdk.Stack.of(scope)
-    named = [
-        stack.format_arn(service="cloudformation", resource="stack", resource_name=f"{settings.name}-{part}/*")
-        for part in ("storage", "archive", "restore")
+    queues = [
+        storage.collect,
+        archive.bundles,
+        archive.large,
+        archive.sweep,
+        restore.requests,
+        restore.extract,
+        restore.sweep,
+        audit.audits,
+        audit.verify,
+        audit.drills,
+        audit.reconciles,
     ]
-    queues = [storage.collect, archive.bundles, archive.large, archive.sweep, requests, *others]
     policy = iam.ManagedPolicy(
         scope,
-        "NeveOperator",
-        description="All that the commands of neve need, and nothing more",
+        "NeveObserver",
+        description="All that the commands of neve need to look at everything",
         statements=[
             # The names of all that follows are outputs of the stacks.
-            _allow(["cloudformation:DescribeStacks"], *named),
+            _allow(
+                ["cloudformation:DescribeStacks"],
+                *(
+                    stack.format_arn(service="cloudformation", resource="stack", resource_name=_stack(settings, part))
+                    for part in _PARTS
+                ),
+            ),
             # `neve status`: how much waits in each queue, and what has failed for good.
             _allow(
                 ["sqs:GetQueueAttributes"],
                 *(each.queue_arn for queue in queues for each in (queue.queue, queue.dead_letters)),
             ),
-            # `neve restore` and `neve parked --retry` hand their work to the functions.
-            _allow(["sqs:SendMessage"], requests.queue.queue_arn, storage.collect.queue.queue_arn),
             # `neve ls`, `find`, and what `restore` is to take.
             _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], storage.files_table.table_arn),
-            # `neve archives`, and the bundles that `status` counts.
-            _allow(READ_ROWS, storage.archives_table.table_arn),
-            _allow(["dynamodb:Query"], f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}"),
-            # `neve parked`, `--forget`; a restore to a local folder parks what it finds damaged.
+            # `neve archives`, `jobs`, `audit`, `drill`, `reconcile`, and what `status` counts.
             _allow(
-                ["dynamodb:Scan", "dynamodb:PutItem", "dynamodb:DeleteItem"],
-                storage.parked_table.table_arn,
+                READ_ROWS,
+                storage.archives_table.table_arn,
+                storage.restores_table.table_arn,
+                storage.audits_table.table_arn,
             ),
-            # `neve jobs`, `cancel`, and restores to a local folder, whose shares the command itself leases and ends.
-            _allow([*READ_ROWS, *CHANGE_ROWS], storage.restores_table.table_arn),
-            _allow(["sns:Publish"], restored_topic.topic_arn),
-            # Restores to a local folder read what is thawed, `neve archives ID` its manifest. This lets its holder read
-            # every archived file, as far as it is thawed.
+            _allow(
+                ["dynamodb:Query"],
+                f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}",
+                f"{storage.audits_table.table_arn}/index/{UNFINISHED_INDEX}",
+            ),
+            # `neve parked`.
+            _allow(["dynamodb:Scan"], storage.parked_table.table_arn),
+            # `neve archives ID`. Without the right to list, S3 answers 403 for what does not exist.
+            _allow(["s3:GetObject"], storage.archive_bucket.arn_for_objects("manifests/*")),
+            _allow(["s3:ListBucket"], storage.archive_bucket.bucket_arn),
+        ],
+    )
+    acknowledge_objects(policy, storage.archive_bucket, ["manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
+    for part in _PARTS:
+        where = "arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack"
+        cdk.Validations.of(policy).acknowledge(
+            cdk.Acknowledgment(
+                id=f"AwsSolutions-IAM5[Resource::{where}/{_stack(settings, part)}]",
+                reason="CloudFormation gives a stack an id of its own, which comes after its name.",
+            )
+        )
+    return policy
+
+
+def operator_policy(
+    scope: Construct, *, storage: StorageStack, restore: RestoreStack, audit: AuditStack
+) -> iam.ManagedPolicy:
+    """Policy NeveOperator, beside NeveObserver: restore, audit, drill, reconcile, try again what was parked.
+
+    It can neither write to a bucket, nor delete from one, nor thaw: the functions do that, which know caps and claims.
+    """
+    policy = iam.ManagedPolicy(
+        scope,
+        "NeveOperator",
+        description="What the commands of neve need to act, beside NeveObserver",
+        statements=[
+            # `neve restore`, `parked --retry`, `audit run` and `repair`, `drill run`, `reconcile run`.
+            _allow(
+                ["sqs:SendMessage"],
+                *(
+                    queue.queue.queue_arn
+                    for queue in (restore.requests, storage.collect, audit.audits, audit.drills, audit.reconciles)
+                ),
+            ),
+            # `neve parked --forget`; a restore to a local folder parks what it finds damaged.
+            _allow(["dynamodb:PutItem", "dynamodb:DeleteItem"], storage.parked_table.table_arn),
+            # `neve cancel`, and restores to a local folder, whose shares the command itself leases and ends.
+            _allow(CHANGE_ROWS, storage.restores_table.table_arn),
+            _allow(["sns:Publish"], restore.restored_topic.topic_arn),
+            # Restores to a local folder read what is thawed. This lets its holder read every archived file, as far as
+            # it is thawed.
             _allow(
                 ["s3:GetObject", "s3:GetObjectVersion"],
                 storage.archive_bucket.arn_for_objects("archives/*"),
-                storage.archive_bucket.arn_for_objects("manifests/*"),
             ),
-            # Without the right to list, S3 answers 403 for what does not exist.
-            _allow(["s3:ListBucket"], storage.archive_bucket.bucket_arn),
             # `neve parked --retry` looks whether the version is there still.
             _allow(["s3:GetObjectVersion"], storage.content_bucket.arn_for_objects("*")),
             _allow(["s3:ListBucket", "s3:ListBucketVersions"], storage.content_bucket.bucket_arn),
         ],
     )
-    acknowledge_objects(policy, storage.archive_bucket, ["archives/*", "manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
+    acknowledge_objects(policy, storage.archive_bucket, ["archives/*"], reason=ARCHIVES_ARE_NUMBERED)
     acknowledge_objects(
         policy, storage.content_bucket, ["*"], reason="Any version of the content bucket may have been parked."
     )
-    for part in ("storage", "archive", "restore"):
-        where = "arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack"
-        cdk.Validations.of(policy).acknowledge(
-            cdk.Acknowledgment(
-                id=f"AwsSolutions-IAM5[Resource::{where}/{settings.name}-{part}/*]",
-                reason="CloudFormation gives a stack an id of its own, which comes after its name.",
-            )
-        )
     return policy
+
+
+def recovery_policy(scope: Construct, *, storage: StorageStack) -> iam.ManagedPolicy:
+    """Policy NeveRecovery, beside NeveObserver: `neve rebuild-index`, which makes the index anew from the archives.
+
+    It writes rows, and manifests where there are none; it can neither delete nor overwrite an archive or a manifest.
+    """
+    policy = iam.ManagedPolicy(
+        scope,
+        "NeveRecovery",
+        description="What `neve rebuild-index` needs, beside NeveObserver",
+        statements=[
+            _allow(["dynamodb:PutItem", "dynamodb:PartiQLInsert"], storage.files_table.table_arn),
+            # Rows of archives, and the counter of serials.
+            _allow(["dynamodb:PutItem", "dynamodb:UpdateItem"], storage.archives_table.table_arn),
+            # `--from-archives` has archives thawed, for which it needs no row, and reads them.
+            _allow(
+                ["s3:GetObject", "s3:GetObjectVersion", "s3:RestoreObject"],
+                storage.archive_bucket.arn_for_objects("archives/*"),
+            ),
+            # The bucket's own policy allows it only where none stands.
+            _allow(["s3:PutObject"], storage.archive_bucket.arn_for_objects("manifests/*")),
+        ],
+    )
+    acknowledge_objects(policy, storage.archive_bucket, ["archives/*", "manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
+    return policy
+
+
+def _stack(settings: Settings, part: str) -> str:
+    return f"{settings.name}-{part}/*"
 
 
 def _allow(actions: Sequence[str], *resources: str) -> iam.PolicyStatement:

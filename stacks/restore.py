@@ -6,11 +6,9 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from neve.config import ExtractConfig, PlanRestoreConfig, SweepRestoresConfig
-from stacks.archive import ArchiveStack
+from neve.config import DRILLS, ExtractConfig, PlanRestoreConfig, SweepRestoresConfig
 from stacks.functions import (
     ARCHIVES_ARE_NUMBERED,
     CHANGE_ROWS,
@@ -23,13 +21,12 @@ from stacks.functions import (
     function,
     packed_code,
 )
-from stacks.operators import operator_policy
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
-from stacks.schedules import SWEEP_RETENTION, sweep_schedule
+from stacks.schedules import SWEEP_RETENTION, schedule
 from stacks.settings import Settings
 from stacks.storage import UNFINISHED_INDEX, StorageStack
-from stacks.topics import topic
+from stacks.topics import hear, topic
 
 # The least that a mapping takes. Planning is quick; what slows it down is the pace of requests to S3, which is shared.
 _PLANNERS = 2
@@ -42,9 +39,7 @@ _ASKED_AGAIN = lambda_.RecursiveLoop.ALLOW
 class RestoreStack(cdk.Stack):
     """PlanRestore, Extract and SweepRestores, each behind its queue, and the topic that tells of finished jobs."""
 
-    def __init__(
-        self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack, archive: ArchiveStack
-    ) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack) -> None:
         super().__init__(scope, construct_id, description="neve: from a request to restored files")
         self._settings = settings
         self._storage = storage
@@ -60,36 +55,31 @@ class RestoreStack(cdk.Stack):
             "RestoredTopic",
             unencrypted_because="It tells the totals of a finished job, never a file's name or content, by TLS only.",
         )
-        # Raw: the body of the message is S3's event, as it would be without a topic. What SNS cannot deliver, because
-        # the queue refuses it, is seen by a person; the sweep asks S3 about that thaw whether or not anybody looks.
-        storage.thawed_topic.add_subscription(
-            subscriptions.SqsSubscription(
-                self.extract.queue, raw_message_delivery=True, dead_letter_queue=self.extract.dead_letters
-            )
-        )
+        # The body of the message is S3's event, as it would be without a topic. If it is lost all the same, the sweep
+        # asks S3 about that thaw.
+        hear(storage.thawed_topic, self.extract)
         self._destinations: list[s3.IBucket] = [
             storage.content_bucket,
             *(s3.Bucket.from_bucket_name(self, f"Destination-{name}", name) for name in settings.other_destinations),
         ]
-        destination_names = " ".join(bucket.bucket_name for bucket in self._destinations)
+        # Drills restore into two buckets, of which one may be among those that people restore to.
+        self._drill_destinations = [
+            bucket
+            for bucket in storage.drill_destinations
+            if bucket is not storage.content_bucket and bucket.bucket_name not in settings.other_destinations
+        ]
+        destination_names, drill_names = (
+            [bucket.bucket_name for bucket in buckets] for buckets in (self._destinations, self._drill_destinations)
+        )
 
-        self.plan_restore_function = self._plan_restore(destination_names)
+        self.plan_restore_function = self._plan_restore(" ".join([*destination_names, *drill_names]))
         self.extract_function = self._extract()
         self.sweep_restores_function = self._sweep_restores()
-        sweep_schedule(
+        schedule(
             self,
             "SweepRestores",
             self.sweep.queue,
             description="Has SweepRestores ask S3 about thaws whose event was lost",
-        )
-        operators = operator_policy(
-            self,
-            settings=settings,
-            storage=storage,
-            archive=archive,
-            requests=self.requests,
-            others=[self.extract, self.sweep],
-            restored_topic=self.restored_topic,
         )
 
         output(self, "RestoreRequestsQueue", self.requests.queue.queue_url)
@@ -102,14 +92,13 @@ class RestoreStack(cdk.Stack):
         output(self, "ExtractFunction", self.extract_function.function_name)
         output(self, "SweepRestoresFunction", self.sweep_restores_function.function_name)
         output(self, "RestoredTopic", self.restored_topic.topic_arn)
-        output(self, "NeveOperatorPolicy", operators.managed_policy_arn)
-        output(self, "DestinationBuckets", destination_names)
+        output(self, "DestinationBuckets", " ".join(destination_names))
         # An output cannot be empty: "-" says that there is none.
         output(self, "UploadsBucket", settings.uploads_bucket or "-")
         output(self, "SiteUrls", settings.site_urls or "-")
         output(self, "UsdPerDay", str(settings.restore_usd_per_day))
 
-    def _plan_restore(self, destination_names: str) -> lambda_.Function:
+    def _plan_restore(self, destination_buckets: str) -> lambda_.Function:
         settings, storage = self._settings, self._storage
         made = function(
             self,
@@ -125,7 +114,7 @@ class RestoreStack(cdk.Stack):
                 requests_queue_url=self.requests.queue.queue_url,
                 extract_queue_url=self.extract.queue.queue_url,
                 restored_topic=self.restored_topic.topic_arn,
-                destination_buckets=destination_names,
+                destination_buckets=destination_buckets,
                 # Each of those that run at once may ask at its share of the pace.
                 requests_per_s=max(1, settings.restore_requests_per_s // _PLANNERS),
                 usd_per_day=settings.restore_usd_per_day,
@@ -252,16 +241,21 @@ class RestoreStack(cdk.Stack):
                 "s3:ListMultipartUploadParts",
             ],
             *(bucket.arn_for_objects("*") for bucket in self._destinations),
+            *(bucket.arn_for_objects(f"{DRILLS}*") for bucket in self._drill_destinations),
         )
         allow(
             made,
             ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
-            *(bucket.bucket_arn for bucket in self._destinations),
+            *(bucket.bucket_arn for bucket in (*self._destinations, *self._drill_destinations)),
         )
         assert made.role is not None
         for bucket in self._destinations:
             acknowledge_objects(
                 made.role, bucket, ["*"], reason="A file may come back under any key of the buckets that are allowed."
+            )
+        for bucket in self._drill_destinations:
+            acknowledge_objects(
+                made.role, bucket, [f"{DRILLS}*"], reason="Each drill restores into a folder of its own."
             )
         # The settings may name any bucket, by mistake even this one.
         made.add_to_role_policy(

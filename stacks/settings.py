@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
+
+from neve.config import audit_percent_needed
 
 BYTES_PER_MIB = 1024 * 1024
 
@@ -40,22 +42,23 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from `low` to `high`, both allowed."""
+    """A whole number from `low` to `high`, both allowed; or 0 as well, which is `off`."""
 
     low: int
     high: int
     unit: str
+    off: bool = False
 
     @property
     def allowed(self) -> str:
-        return f"a whole number from {self.low} to {self.high} ({self.unit})"
+        return f"{'0, or ' if self.off else ''}a whole number from {self.low} to {self.high} ({self.unit})"
 
     def read(self, given: object) -> int:
         # `cdk -c` hands over text, cdk.json may hold a number; a JSON `true` is neither.
         if isinstance(given, bool) or not re.fullmatch(r"\d{1,9}", str(given), re.ASCII):
             raise ValueError(given)
         number = int(str(given))
-        if not self.low <= number <= self.high:
+        if not self.low <= number <= self.high and not (self.off and number == 0):
             raise ValueError(given)
         return number
 
@@ -147,8 +150,16 @@ _SITE_URL = (
 )
 _MOST_SITE_URLS = 20
 
+# Of the signs that S3 calls safe in keys those that mean nothing in a policy's resource.
+_INVENTORY = rf"s3://{_BUCKET}/(?:[A-Za-z0-9!_.'()=-]+/)+"
+
 # A Lambda runs at most 900 s; below 5 s a cold start alone would use the time up.
 _TIMEOUT = Whole(5, 900, "seconds")
+
+_YES_OR_NO = Choice(("yes", "no"))
+_ONE_BUCKET = Text(f"|{_BUCKET}", "the name of one bucket, as S3 allows it, or nothing")
+
+LONGEST_HORIZON_DAYS = 3650
 
 RULES: Mapping[str, Rule] = {
     # Bucket names begin with the stack's name: lower case, and short enough to stay readable within their 63 letters.
@@ -165,7 +176,7 @@ RULES: Mapping[str, Rule] = {
     # 10,000 is the largest batch of an event source mapping on a standard queue.
     "collect_batch": Whole(1, 10_000, "events"),
     "fetch_threads": Whole(1, 256, "threads"),
-    "uploads_bucket": Text(f"|{_BUCKET}", "the name of one bucket, as S3 allows it, or nothing"),
+    "uploads_bucket": _ONE_BUCKET,
     "restore_buckets": Several(
         _BUCKET,
         _MOST_BUCKETS,
@@ -182,6 +193,25 @@ RULES: Mapping[str, Rule] = {
     "restore_usd_per_day": Whole(0, 1_000_000, "US dollars"),
     "plan_timeout_s": _TIMEOUT,
     "extract_timeout_s": _TIMEOUT,
+    "audit_every_h": Whole(1, 24, "hours", off=True),
+    # The pass has to end 3 days before its horizon: in less than 4 there is no time for it.
+    "audit_horizon_days": Whole(4, LONGEST_HORIZON_DAYS, "days", off=True),
+    # A horizon of 4 days leaves one for the pass: all that is stored is thawed 30.4 times a month.
+    "audit_budget_percent": Whole(1, 3100, "percent a month"),
+    "audit_budget_usd": Whole(1, 1_000_000, "US dollars a month"),
+    "audit_tier": Choice(("bulk", "standard", "expedited")),
+    "audit_source": Choice(("read", "stated")),
+    "audit_repair": Choice(("by-hand", "automatic")),
+    # An alarm of CloudWatch looks back 7 days at most.
+    "audit_silent_h": Whole(2, 168, "hours"),
+    "audit_timeout_s": _TIMEOUT,
+    "drill_every_month": _YES_OR_NO,
+    "drill_bucket": _ONE_BUCKET,
+    "drill_timeout_s": _TIMEOUT,
+    "reconcile_every_week": _YES_OR_NO,
+    "reconcile_grace_h": Whole(1, 720, "hours"),
+    "reconcile_timeout_s": _TIMEOUT,
+    "inventory": Text(f"|{_INVENTORY}", "where S3 Inventory puts its reports, such as s3://bucket/prefix/, or nothing"),
     "alert_email": Text(r"|[^@\s,;]+@[^@\s,;]+\.[^@\s,;.]+", "one e-mail address, or nothing"),
     "lambda_platform": Choice(("arm64", "x86_64", "host")),
 }
@@ -209,6 +239,22 @@ class Settings:
     restore_usd_per_day: int = 100
     plan_timeout_s: int = 300
     extract_timeout_s: int = 300
+    audit_every_h: int = 1
+    audit_horizon_days: int = 365
+    audit_budget_percent: int = 10
+    audit_budget_usd: int = 100
+    audit_tier: str = "bulk"
+    audit_source: str = "read"
+    audit_repair: str = "by-hand"
+    audit_silent_h: int = 48
+    audit_timeout_s: int = 900
+    drill_every_month: str = "yes"
+    drill_bucket: str = ""
+    drill_timeout_s: int = 300
+    reconcile_every_week: str = "yes"
+    reconcile_grace_h: int = 24
+    reconcile_timeout_s: int = 900
+    inventory: str = ""
     alert_email: str = ""
     lambda_platform: str = "arm64"
 
@@ -223,29 +269,98 @@ class Settings:
         named = (self.uploads_bucket, *self.restore_buckets.split(","))
         return tuple(dict.fromkeys(name for name in named if name))
 
+    @property
+    def inventory_place(self) -> tuple[str, str]:
+        """Bucket and prefix of S3 Inventory's reports; "" and "" without any."""
+        bucket, _, prefix = self.inventory.removeprefix("s3://").partition("/")
+        return bucket, prefix
+
+
+@dataclass(frozen=True)
+class Together:
+    """Settings that have to fit each other. `problem` says what is wrong with them and what to do; "" if they fit."""
+
+    keys: tuple[str, ...]
+    problem: Callable[[Settings], str]
+
+
+def _too_fast(settings: Settings) -> str:
+    if settings.storage_class != "DEEP_ARCHIVE" or settings.audit_tier != "expedited":
+        return ""
+    return (
+        "audit_tier=expedited does not go with storage_class=DEEP_ARCHIVE, which S3 thaws by bulk and standard only. "
+        "Use for example `-c audit_tier=bulk`."
+    )
+
+
+def _no_passes(settings: Settings) -> str:
+    if settings.audit_every_h or not settings.audit_horizon_days:
+        return ""
+    return (
+        f"audit_horizon_days={settings.audit_horizon_days} cannot be kept with audit_every_h=0, by which nothing is "
+        "audited unless a person asks for it. Use `-c audit_horizon_days=0` beside it, or `-c audit_every_h=1`."
+    )
+
+
+def _out_of_budget(settings: Settings) -> str:
+    horizon_days, percent = settings.audit_horizon_days, settings.audit_budget_percent
+    if not horizon_days or audit_percent_needed(horizon_days) <= percent:
+        return ""
+    needed = audit_percent_needed(horizon_days)
+    reached = next(days for days in range(4, LONGEST_HORIZON_DAYS) if audit_percent_needed(days) <= percent)
+    return (
+        f"audit_horizon_days={horizon_days} thaws {math.ceil(100 * needed) / 100:.2f} % of what is stored in a month, "
+        f"and audit_budget_percent={percent} allows {percent} %. Use `-c audit_budget_percent={math.ceil(needed)}`, or "
+        f"`-c audit_horizon_days={reached}`."
+    )
+
+
+def _alarmed_by_its_own_pace(settings: Settings) -> str:
+    every_h, silent_h = settings.audit_every_h, settings.audit_silent_h
+    if silent_h >= 2 * every_h:
+        return ""
+    return (
+        f"audit_silent_h={silent_h} is less than twice audit_every_h={every_h}: there would be an alarm whenever a "
+        f"thaw takes longer than the one before. Use `-c audit_silent_h={2 * every_h}`."
+    )
+
+
+TOGETHER = (
+    Together(("storage_class", "audit_tier"), _too_fast),
+    Together(("audit_every_h", "audit_horizon_days"), _no_passes),
+    Together(("audit_horizon_days", "audit_budget_percent"), _out_of_budget),
+    Together(("audit_every_h", "audit_silent_h"), _alarmed_by_its_own_pace),
+)
+
 
 def read_settings(context: Mapping[str, object]) -> Settings:
     """The settings in `context`, defaults where it says nothing.
 
     Keys with a colon, a slash or an at sign are CDK's own and left alone.
-    Raises SettingsInvalid, naming every value out of its range and every key that is no setting.
+    Raises SettingsInvalid, naming every value out of its range, all that do not fit each other, and every key that is
+    no setting.
     """
     defaults = {known.name: known.default for known in fields(Settings)}
     problems: list[str] = []
+    refused: set[str] = set()
     values: dict[str, str | int | float] = {}
     for key, given in context.items():
         if key in RULES:
             try:
                 values[key] = RULES[key].read(given)
             except OneOfThem as one:
+                refused.add(key)
                 problems.append(_out_of_range(key, given, defaults[key], f" What is wrong is {str(one)!r}."))
             except ValueError:
+                refused.add(key)
                 problems.append(_out_of_range(key, given, defaults[key]))
         elif not re.search(r"[:/@]", key):
             problems.append(_unknown(key, given))
+    settings = Settings(**values)  # type: ignore[arg-type]  # each value was read by its own key's rule
+    problems += [problem for each in TOGETHER if not refused & set(each.keys) if (problem := each.problem(settings))]
     if problems:
         raise SettingsInvalid(problems)
-    return Settings(**values)  # type: ignore[arg-type]  # each value was read by its own key's rule
+    return settings
 
 
 def _out_of_range(key: str, given: object, default: object, detail: str = "") -> str:

@@ -1,13 +1,18 @@
-"""What holds data: buckets and tables, and the queue and the topic that the buckets notify."""
+"""What holds data: buckets and tables, the queue and the topic that the buckets notify, the topic that people hear."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from neve.config import DRILLS
 from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
 from stacks.outputs import output
 from stacks.queues import queue_with_dead_letters
@@ -20,7 +25,13 @@ UNFINISHED_INDEX = "unfinished"
 COLLECT_WINDOW_S = 1
 
 # An upload that its sender left unfinished is paid for like an object until it is aborted.
-_ABORT_UPLOADS_AFTER = cdk.Duration.days(7)
+_ABORT_UPLOADS_AFTER = s3.LifecycleRule(abort_incomplete_multipart_upload_after=cdk.Duration.days(7))
+
+# A drill deletes its copies itself; this is for those of a drill that died. With days given, S3 also takes away the
+# delete markers that nothing is left behind. (S3 user guide, "Removing expired object delete markers".)
+_DRILLS_EXPIRE_AFTER = s3.LifecycleRule(
+    prefix=DRILLS, expiration=cdk.Duration.days(7), noncurrent_version_expiration=cdk.Duration.days(7)
+)
 
 # What no function of the pipeline may ever do to the archive bucket, whatever its own policy says.
 REFUSED_TO_PIPELINE = (
@@ -43,10 +54,13 @@ REFUSED_TO_PIPELINE = (
 
 
 class StorageStack(cdk.Stack):
-    """Buckets, tables, the collect queue and the topic of thaws. Everything that holds data outlives the stack."""
+    """Buckets, tables, the collect queue, the topics of thaws and of alerts.
+
+    Everything that holds data outlives the stack.
+    """
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings) -> None:
-        super().__init__(scope, construct_id, description="neve: buckets, tables, what the buckets notify")
+        super().__init__(scope, construct_id, description="neve: buckets, tables, what the buckets notify, alerts")
 
         # Queue and topic stand beside the buckets that notify them: in two stacks they would depend on each other.
         self.collect = queue_with_dead_letters(
@@ -59,12 +73,22 @@ class StorageStack(cdk.Stack):
             unencrypted_because="S3 cannot publish to a topic under the AWS-managed key. Its events say that an "
             "archive is thawed, know nothing of the files in it, and travel by TLS only.",
         )
+        self.alerts = self._alerts(settings)
         self.content_bucket = self._content_bucket()
         self.archive_bucket = self._archive_bucket()
+        self.drill_bucket = self._drill_bucket()
+        # Two buckets, since a restore into the bucket that the files came from goes another way than one elsewhere.
+        self.drill_destinations: list[s3.IBucket] = [
+            self.drill_bucket,
+            s3.Bucket.from_bucket_name(self, "SecondDrillBucket", settings.drill_bucket)
+            if settings.drill_bucket
+            else self.content_bucket,
+        ]
         self.files_table = self._files_table()
         self.archives_table = self._archives_table()
         self.parked_table = self._parked_table()
         self.restores_table = self._restores_table()
+        self.audits_table = self._audits_table()
 
         output(self, "ContentBucket", self.content_bucket.bucket_name)
         output(self, "ArchiveBucket", self.archive_bucket.bucket_name)
@@ -72,22 +96,39 @@ class StorageStack(cdk.Stack):
         output(self, "ArchivesTable", self.archives_table.table_name)
         output(self, "ParkedTable", self.parked_table.table_name)
         output(self, "RestoresTable", self.restores_table.table_name)
+        output(self, "AuditsTable", self.audits_table.table_name)
+        output(self, "DrillBucket", self.drill_bucket.bucket_name)
+        output(self, "AlertsTopic", self.alerts.topic_arn)
         output(self, "ThawedTopic", self.thawed_topic.topic_arn)
         output(self, "CollectQueue", self.collect.queue.queue_url)
         output(self, "CollectDeadLetterQueue", self.collect.dead_letters.queue_url)
 
-    def _bucket(self, construct_id: str) -> s3.Bucket:
+    def _alerts(self, settings: Settings) -> sns.Topic:
+        """The topic of alarms and of what audits, drills and reconciliations find."""
+        alerts = topic(
+            self,
+            "Alerts",
+            service="cloudwatch.amazonaws.com",
+            unencrypted_because="Alarms cannot publish to a topic under the AWS-managed key. Alerts name queues and "
+            "functions, and the keys of files in which something was found, never what is in a file; they travel by "
+            "TLS only.",
+        )
+        if settings.alert_email:
+            alerts.add_subscription(subscriptions.EmailSubscription(settings.alert_email))
+        return alerts
+
+    def _bucket(self, construct_id: str, *, versioned: bool, rules: Sequence[s3.LifecycleRule] = ()) -> s3.Bucket:
         bucket = s3.Bucket(
             self,
             construct_id,
-            versioned=True,
+            versioned=versioned,
             encryption=s3.BucketEncryption.S3_MANAGED,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,
             removal_policy=cdk.RemovalPolicy.RETAIN,
-            # Nothing in a bucket expires, noncurrent versions neither: an archive's source stays comparable.
-            lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=_ABORT_UPLOADS_AFTER)],
+            # Nothing but copies of drills expires, noncurrent versions neither: an archive's source stays comparable.
+            lifecycle_rules=[_ABORT_UPLOADS_AFTER, *rules],
         )
         cdk.Validations.of(bucket).acknowledge(
             cdk.Acknowledgment(
@@ -99,7 +140,7 @@ class StorageStack(cdk.Stack):
         return bucket
 
     def _content_bucket(self) -> s3.Bucket:
-        bucket = self._bucket("ContentBucket")
+        bucket = self._bucket("ContentBucket", versioned=True, rules=[_DRILLS_EXPIRE_AFTER])
         # The queue's policy cannot name the bucket (see _notify): the account stands in for it, and Collect ignores
         # events of other buckets.
         self.collect.queue.add_to_resource_policy(
@@ -128,7 +169,7 @@ class StorageStack(cdk.Stack):
         return bucket
 
     def _archive_bucket(self) -> s3.Bucket:
-        bucket = self._bucket("ArchiveBucket")
+        bucket = self._bucket("ArchiveBucket", versioned=True)
         objects = bucket.arn_for_objects("*")
         bucket.add_to_resource_policy(
             iam.PolicyStatement(
@@ -174,6 +215,10 @@ class StorageStack(cdk.Stack):
         )
         return bucket
 
+    def _drill_bucket(self) -> s3.Bucket:
+        """Where drills restore to. It holds copies and nothing else: there is nothing to keep versions of."""
+        return self._bucket("DrillBucket", versioned=False, rules=[_DRILLS_EXPIRE_AFTER])
+
     def _files_table(self) -> dynamodb.Table:
         """One row for each archived version, spread over 64 shards by its key's hash."""
         return self._table(
@@ -189,6 +234,10 @@ class StorageStack(cdk.Stack):
     def _restores_table(self) -> dynamodb.Table:
         """Thaws, jobs and what waits for archives; what a job came to in detail expires."""
         return self._table_with_unfinished("RestoresTable")
+
+    def _audits_table(self) -> dynamodb.Table:
+        """Audits, drills and reconciliations; hashes of sources and findings in detail expire."""
+        return self._table_with_unfinished("AuditsTable")
 
     def _parked_table(self) -> dynamodb.Table:
         """Permanent failures that wait for a person."""

@@ -80,11 +80,12 @@ def album(stacks: Stacks) -> Album:
 
 @pytest.fixture(scope="module")
 def operator(stacks: Stacks) -> dict[str, str]:
-    """The environment of somebody who has the policy NeveOperator and nothing else."""
+    """The environment of somebody who has the policies NeveObserver and NeveOperator, and nothing else."""
     session = stacks.cloud.session()
     iam = session.client("iam")
     role = iam.create_role(RoleName="Operator", AssumeRolePolicyDocument=policy(TRUST))["Role"]["Arn"]
-    iam.attach_role_policy(RoleName="Operator", PolicyArn=stacks.outputs["NeveOperatorPolicy"])
+    for attached in ("NeveObserverPolicy", "NeveOperatorPolicy"):
+        iam.attach_role_policy(RoleName="Operator", PolicyArn=stacks.outputs[attached])
     given = session.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
     return {
         **stacks.cloud.environment(),

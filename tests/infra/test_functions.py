@@ -6,6 +6,7 @@ import ast
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ import pytest
 from neve.config import (
     CollectConfig,
     CopyLargeConfig,
+    DrillConfig,
     ExtractConfig,
     PlanRestoreConfig,
+    ReconcileConfig,
+    StartAuditConfig,
     SweepConfig,
     SweepRestoresConfig,
+    VerifyAuditConfig,
     WriteArchiveConfig,
     read,
 )
@@ -44,7 +49,7 @@ ARCHIVING = {
     "ArchiveBucket": {"s3:ListBucket"},
     "ArchiveBucket/archives/*": KEEP_ARCHIVES,
     "ArchiveBucket/manifests/*": KEEP_ARCHIVES,
-    "FilesTable": READ_ROWS | {"dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"},
+    "FilesTable": READ_ROWS | {"dynamodb:BatchGetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem"},
     "ArchivesTable": READ_ROWS | CHANGE_ROWS,
     "ParkedTable": {"dynamodb:PutItem"},
 }
@@ -60,6 +65,25 @@ RESTORING = {
     "ArchiveBucket/archives/*": READ_ARCHIVES,
     "RestoredTopic": {"sns:Publish"},
 }
+
+SEE_SOURCES = {"s3:GetObjectVersion", "s3:GetObjectVersionTagging"}
+LIST_VERSIONS = {"s3:ListBucket", "s3:ListBucketVersions"}
+
+PROVING = {
+    "ContentBucket": LIST_VERSIONS,
+    "ContentBucket/*": SEE_SOURCES,
+    "ArchiveBucket": {"s3:ListBucket"},
+    "ParkedTable": {"dynamodb:PutItem"},
+    "Alerts": {"sns:Publish"},
+}
+
+AUDITING = PROVING | {
+    "ArchiveBucket/archives/*": READ_ARCHIVES | {"s3:RestoreObject"},
+    "ArchiveBucket/manifests/*": READ_ARCHIVES,
+    "RestoresTable": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+}
+
+CLEAN_UP = {"s3:GetObject", "s3:DeleteObjectVersion"}
 
 GRANTS: dict[str, dict[str, set[str]]] = {
     "Collect": {
@@ -111,6 +135,8 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ArchiveBucket/manifests/*": READ_ARCHIVES,
         "ContentBucket": FIND_PLACE,
         "ContentBucket/*": PLACE_OBJECTS,
+        "DrillBucket": FIND_PLACE,
+        "DrillBucket/.neve/drill/*": PLACE_OBJECTS,
     },
     "SweepRestores": RESTORING
     | {
@@ -119,6 +145,55 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "RestoreRequestsQueue": {"sqs:SendMessage"},
         "ExtractQueue": {"sqs:SendMessage"},
         "RestoresTable/index/unfinished": {"dynamodb:Query"},
+    },
+    "StartAudit": AUDITING
+    | {
+        "StartAuditLog": LOG,
+        "AuditsQueue": CONSUME | {"sqs:SendMessage"},
+        "VerifyAuditsQueue": {"sqs:SendMessage"},
+        "ArchivesTable": READ_ROWS,
+        "AuditsTable": READ_ROWS | CHANGE_ROWS | {"dynamodb:ConditionCheckItem"},
+        "AuditsTable/index/unfinished": {"dynamodb:Query"},
+    },
+    "VerifyAudit": AUDITING
+    | {
+        "VerifyAuditLog": LOG,
+        "VerifyAuditsQueue": CONSUME | {"sqs:SendMessage"},
+        "AuditsQueue": {"sqs:SendMessage"},
+        "RestoreRequestsQueue": {"sqs:SendMessage"},
+        "BundlesQueue": {"sqs:SendMessage"},
+        "LargeQueue": {"sqs:SendMessage"},
+        "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:PartiQLInsert"},
+        "ArchivesTable": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "AuditsTable": READ_ROWS | CHANGE_ROWS,
+    },
+    "Drill": PROVING
+    | {
+        "DrillLog": LOG,
+        "DrillsQueue": CONSUME,
+        "RestoreRequestsQueue": {"sqs:SendMessage"},
+        "ArchiveBucket/manifests/*": {"s3:GetObject"},
+        "ContentBucket/.neve/drill/*": CLEAN_UP,
+        "DrillBucket": LIST_VERSIONS,
+        "DrillBucket/.neve/drill/*": CLEAN_UP,
+        "FilesTable": {"dynamodb:BatchGetItem"},
+        "ArchivesTable": {"dynamodb:Query"},
+        "RestoresTable": READ_ROWS,
+        "AuditsTable": READ_ROWS | {"dynamodb:PutItem"},
+        "AuditsTable/index/unfinished": {"dynamodb:Query"},
+    },
+    "Reconcile": PROVING
+    | {
+        "ReconcileLog": LOG,
+        "ReconcilesQueue": CONSUME | {"sqs:SendMessage"},
+        "CollectQueue": {"sqs:SendMessage"},
+        "ArchiveBucket/archives/*": READ_ARCHIVES,
+        "ArchiveBucket/manifests/*": READ_ARCHIVES,
+        "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PartiQLInsert"},
+        "ArchivesTable": READ_ROWS,
+        "ParkedTable": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
+        "AuditsTable": READ_ROWS | {"dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "AuditsTable/index/unfinished": {"dynamodb:Query"},
     },
 }
 
@@ -132,6 +207,21 @@ RESTORE_SETTINGS = {
     "restore_usd_per_day": "0",
 }
 DESTINATIONS = " ".join(["ContentBucket", "uploads", *OTHER_BUCKETS])
+
+PROOF_SETTINGS = {
+    "audit_every_h": "2",
+    "audit_horizon_days": "90",
+    "audit_budget_percent": "40",
+    "audit_budget_usd": "7",
+    "audit_tier": "standard",
+    "audit_source": "stated",
+    "audit_repair": "automatic",
+    "audit_silent_h": "168",
+    "drill_bucket": "rehearsals",
+    "reconcile_grace_h": "48",
+    "inventory": "s3://reports/neve/daily/",
+    "restore_requests_per_s": "7",
+}
 
 
 def functions(templates: Templates) -> dict[str, dict[str, Any]]:
@@ -176,6 +266,35 @@ def test_extract_may_write_where_the_settings_allow_and_never_to_the_archive_buc
     }
 
 
+def test_a_second_bucket_of_drills_takes_the_place_of_the_content_bucket(synthesized: Callable[..., Templates]) -> None:
+    templates = synthesized(**PROOF_SETTINGS)
+    rehearsals = "arn:aws:s3:::rehearsals"
+    assert granted(templates, "Extract") == GRANTS["Extract"] | {
+        rehearsals: FIND_PLACE,
+        f"{rehearsals}/.neve/drill/*": PLACE_OBJECTS,
+    }
+    own = {name: actions for name, actions in GRANTS["Drill"].items() if name != "ContentBucket/.neve/drill/*"}
+    assert granted(templates, "Drill") == own | {
+        rehearsals: LIST_VERSIONS,
+        f"{rehearsals}/.neve/drill/*": CLEAN_UP,
+    }
+    made = functions(templates)
+    drilling = read(DrillConfig, made["Drill"]["Environment"]["Variables"])
+    assert drilling.drill_buckets == "DrillBucket rehearsals"
+    planning = read(PlanRestoreConfig, made["PlanRestore"]["Environment"]["Variables"])
+    assert planning.destination_buckets == "ContentBucket DrillBucket rehearsals"
+
+
+def test_reports_of_s3_inventory_are_read_where_the_setting_says(synthesized: Callable[..., Templates]) -> None:
+    templates = synthesized(**PROOF_SETTINGS)
+    assert granted(templates, "Reconcile") == GRANTS["Reconcile"] | {
+        "arn:aws:s3:::reports": {"s3:ListBucket"},
+        "arn:aws:s3:::reports/neve/daily/*": {"s3:GetObject"},
+    }
+    variables = functions(templates)["Reconcile"]["Environment"]["Variables"]
+    assert read(ReconcileConfig, variables).inventory == PROOF_SETTINGS["inventory"]
+
+
 def test_every_function_has_a_role_of_its_own_that_carries_the_pipelines_tag(templates: Templates) -> None:
     roles = {name: made["Role"] for name, made in functions(templates).items()}
     assert set(roles) == set(GRANTS)
@@ -185,13 +304,20 @@ def test_every_function_has_a_role_of_its_own_that_carries_the_pipelines_tag(tem
         assert {"Key": "neve-role", "Value": "pipeline"} in tags, role
 
 
-def test_no_role_may_delete_objects_and_no_action_is_a_wildcard(templates: Templates) -> None:
+def test_no_role_may_delete_objects_but_copies_of_drills_and_no_action_is_a_wildcard(templates: Templates) -> None:
+    deleting: set[tuple[str, str, str]] = set()
     for role in templates.of_kind("AWS::IAM::Role"):
         for statement in role_statements(templates, role):
             for action in statement["Action"]:
                 assert "*" not in action, role
-                assert not action.startswith(("s3:Delete", "s3:PutLifecycle", "s3:PutBucket")), role
+                assert not action.startswith(("s3:PutLifecycle", "s3:PutBucket")), role
+                if action.startswith("s3:Delete"):
+                    deleting |= {(role, action, resource) for resource in statement["Resource"]}
             assert "*" not in statement["Resource"], role
+    assert deleting == {
+        ("DrillRole", "s3:DeleteObjectVersion", f"{bucket}/.neve/drill/*")
+        for bucket in ("ContentBucket", "DrillBucket")
+    }
 
 
 def test_functions_run_on_python_3_13_and_arm64(templates: Templates) -> None:
@@ -257,7 +383,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         sweep_queue_url="SweepQueue",
     )
     assert read(PlanRestoreConfig, variables("PlanRestore")) == plan_restore_config(
-        destination_buckets="ContentBucket", requests_per_s=50, usd_per_day=100
+        destination_buckets="ContentBucket DrillBucket", requests_per_s=50, usd_per_day=100
     )
     assert read(ExtractConfig, variables("Extract")) == ExtractConfig(
         content_bucket="ContentBucket",
@@ -279,6 +405,84 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         extract_queue_url="ExtractQueue",
         sweep_queue_url="SweepRestoresQueue",
         restored_topic="RestoredTopic",
+    )
+
+
+def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
+    synthesized: Callable[..., Templates], templates: Templates
+) -> None:
+    def variables(of: Templates, name: str) -> dict[str, str]:
+        values: dict[str, str] = functions(of)[name]["Environment"]["Variables"]
+        return values
+
+    common = {
+        "content_bucket": "ContentBucket",
+        "archive_bucket": "ArchiveBucket",
+        "files_table": "FilesTable",
+        "archives_table": "ArchivesTable",
+        "audits_table": "AuditsTable",
+        "parked_table": "ParkedTable",
+        "alerts_topic": "Alerts",
+    }
+    started = StartAuditConfig(
+        **common,
+        restores_table="RestoresTable",
+        audits_queue_url="AuditsQueue",
+        verify_queue_url="VerifyAuditsQueue",
+        tier="bulk",
+        source="read",
+        horizon_days=365,
+        budget_percent=10,
+        budget_usd=100,
+        requests_per_s=20,
+        threads=16,
+    )
+    verified = VerifyAuditConfig(
+        **common,
+        restores_table="RestoresTable",
+        requests_queue_url="RestoreRequestsQueue",
+        audits_queue_url="AuditsQueue",
+        verify_queue_url="VerifyAuditsQueue",
+        bundles_queue_url="BundlesQueue",
+        large_queue_url="LargeQueue",
+        repair="by-hand",
+        requests_per_s=10,
+        threads=16,
+    )
+    assert read(StartAuditConfig, variables(templates, "StartAudit")) == started
+    assert read(VerifyAuditConfig, variables(templates, "VerifyAudit")) == verified
+    assert read(DrillConfig, variables(templates, "Drill")) == DrillConfig(
+        **common,
+        restores_table="RestoresTable",
+        requests_queue_url="RestoreRequestsQueue",
+        drills_queue_url="DrillsQueue",
+        drill_buckets="DrillBucket ContentBucket",
+    )
+    reconciled = ReconcileConfig(
+        **common,
+        collect_queue_url="CollectQueue",
+        reconciles_queue_url="ReconcilesQueue",
+        inventory="",
+        grace_h=24,
+        threads=16,
+    )
+    assert read(ReconcileConfig, variables(templates, "Reconcile")) == reconciled
+
+    other = synthesized(**PROOF_SETTINGS)
+    assert read(StartAuditConfig, variables(other, "StartAudit")) == replace(
+        started,
+        tier="standard",
+        source="stated",
+        horizon_days=90,
+        budget_percent=40,
+        budget_usd=7,
+        requests_per_s=1,
+    )
+    assert read(VerifyAuditConfig, variables(other, "VerifyAudit")) == replace(
+        verified, repair="automatic", requests_per_s=1
+    )
+    assert read(ReconcileConfig, variables(other, "Reconcile")) == replace(
+        reconciled, inventory="s3://reports/neve/daily/", grace_h=48
     )
 
 
@@ -306,7 +510,7 @@ def test_planning_knows_the_destinations_the_cap_and_its_share_of_the_pace(
     assert planning.properties["ScalingConfig"]["MaximumConcurrency"] == 2
     variables = functions(templates)["PlanRestore"]["Environment"]["Variables"]
     assert read(PlanRestoreConfig, variables) == plan_restore_config(
-        destination_buckets=DESTINATIONS, requests_per_s=3, usd_per_day=0
+        destination_buckets=f"{DESTINATIONS} DrillBucket", requests_per_s=3, usd_per_day=0
     )
 
 
@@ -337,8 +541,8 @@ def test_every_function_logs_into_a_group_that_forgets(templates: Templates) -> 
 
 
 def test_what_is_sent_again_on_purpose_is_not_stopped_as_a_loop(templates: Templates) -> None:
-    """CopyLarge and Extract send themselves their next message; WriteArchive and CopyLarge send files to Collect again;
-    PlanRestore and Extract send archives to each other."""
+    """CopyLarge, Extract, StartAudit and Reconcile send themselves their next message; WriteArchive and CopyLarge send
+    files to Collect again; PlanRestore and Extract, StartAudit and VerifyAudit send archives to each other."""
     assert {name: made.get("RecursiveLoop") for name, made in functions(templates).items()} == {
         "Collect": "Allow",
         "WriteArchive": "Allow",
@@ -347,4 +551,8 @@ def test_what_is_sent_again_on_purpose_is_not_stopped_as_a_loop(templates: Templ
         "PlanRestore": "Allow",
         "Extract": "Allow",
         "SweepRestores": None,
+        "StartAudit": "Allow",
+        "VerifyAudit": "Allow",
+        "Drill": None,
+        "Reconcile": "Allow",
     }

@@ -12,7 +12,8 @@ from neve.domain.thaw import PATIENCE
 from stacks.schedules import SWEEP_EVERY
 from stacks.settings import read_settings
 from tests.infra.templates import Templates, statements
-from tests.infra.test_queues import OTHER_TIMES, pairs
+from tests.infra.test_functions import PROOF_SETTINGS
+from tests.infra.test_queues import NOTHING_BY_ITSELF, OTHER_TIMES, pairs
 
 SECOND_DEPLOYMENT = {"name": "press-2", "alert_email": "ops@example.org"}
 
@@ -23,7 +24,8 @@ def alarms(templates: Templates) -> dict[str, dict[str, Any]]:
 
 def alarms_on(templates: Templates, metric: str, **dimensions: str) -> list[dict[str, Any]]:
     wanted = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-    return [a for a in alarms(templates).values() if a["MetricName"] == metric and a["Dimensions"] == wanted]
+    found = alarms(templates).values()
+    return [a for a in found if a.get("MetricName") == metric and a["Dimensions"] == wanted]
 
 
 def test_every_dead_letter_queue_has_an_alarm_for_its_first_message(templates: Templates) -> None:
@@ -75,7 +77,10 @@ def test_an_alarm_tells_of_everything_that_is_parked(templates: Templates) -> No
     parking = {
         function for function, variables in function_variables(templates).items() if "NEVE_PARKED_TABLE" in variables
     }
-    assert parking == {"Collect", "WriteArchive", "CopyLarge", "PlanRestore", "Extract"}
+    assert parking == {
+        *("Collect", "WriteArchive", "CopyLarge", "PlanRestore", "Extract"),
+        *("StartAudit", "VerifyAudit", "Drill", "Reconcile"),
+    }
     for function in parking:
         [alarm] = alarms_on(templates, "parked", service=function)
         assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Sum", 1)
@@ -104,13 +109,14 @@ def test_an_alarm_tells_of_a_thaw_that_is_late_and_stays_on_while_it_is(template
 
 
 @pytest.mark.parametrize("given", [{}, OTHER_TIMES], ids=["defaults", "other times"])
-def test_an_alarm_tells_when_archiving_or_restoring_is_five_minutes_behind(
-    synthesized: Callable[..., Templates], given: dict[str, str]
-) -> None:
+def test_an_alarm_tells_when_a_queue_is_behind(synthesized: Callable[..., Templates], given: dict[str, str]) -> None:
     templates, settings = synthesized(**given), read_settings(given)
     thresholds = {
         queue: alarms_on(templates, "ApproximateAgeOfOldestMessage", QueueName=f"{queue}Queue")[0]["Threshold"]
-        for queue in ("Collect", "Bundles", "Large", "RestoreRequests", "Extract")
+        for queue in (
+            *("Collect", "Bundles", "Large", "RestoreRequests", "Extract"),
+            *("Audits", "VerifyAudits", "Drills", "Reconciles"),
+        )
     }
     assert thresholds == {
         "Collect": 300,
@@ -120,6 +126,11 @@ def test_an_alarm_tells_when_archiving_or_restoring_is_five_minutes_behind(
         "Large": 300 + 6 * settings.copy_timeout_s,
         "RestoreRequests": 300 + 6 * settings.plan_timeout_s,
         "Extract": 300 + 6 * settings.extract_timeout_s,
+        "Audits": 300 + 6 * settings.audit_timeout_s,
+        "VerifyAudits": 300 + 6 * settings.audit_timeout_s,
+        "Drills": 300 + 6 * settings.drill_timeout_s,
+        # All shards of a pass are sent at once.
+        "Reconciles": 86_400,
     }
 
 
@@ -129,11 +140,58 @@ def test_every_function_has_alarms_for_errors_and_throttles(templates: Templates
             assert len(alarms_on(templates, metric, FunctionName=function)) == 1, (function, metric)
 
 
-@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores"])
+@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores", "StartAudit", "Drill", "Reconcile"])
 def test_silence_of_a_sweep_is_an_alarm_too(templates: Templates, sweep: str) -> None:
     [alarm] = alarms_on(templates, "Invocations", FunctionName=sweep)
     assert alarm["ComparisonOperator"] == "LessThanThreshold"
     assert alarm["TreatMissingData"] == "breaching"
+
+
+def test_an_alarm_tells_of_an_archive_that_could_not_be_audited(templates: Templates) -> None:
+    [alarm] = alarms_on(templates, "unread", service="VerifyAudit")
+    assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Sum", 1)
+    assert "neve audit show" in alarm["AlarmDescription"]
+
+
+def test_no_alarm_doubles_what_audits_drills_and_reconciliations_mail_themselves(templates: Templates) -> None:
+    told = {"discrepancies", "drill_failed", "missing", "orphaned", "mismatching"}
+    assert not told & {alarm.get("MetricName") for alarm in alarms(templates).values()}
+
+
+@pytest.mark.parametrize(("given", "hours"), [({}, 48), (PROOF_SETTINGS, 168)], ids=["default", "longest"])
+def test_an_alarm_tells_that_no_audit_has_ended_for_the_hours_of_the_setting(
+    synthesized: Callable[..., Templates], given: dict[str, str], hours: int
+) -> None:
+    alarm = alarms(synthesized(**given))["AuditSilent"]
+    metrics = {each["Id"]: each for each in alarm["Metrics"]}
+    [summed] = [each for each in metrics.values() if each.get("ReturnData", True)]
+    assert summed["Expression"] == "FILL(ended, 0) + FILL(empty, 0)"
+    counted = {
+        name: (stat["Metric"]["MetricName"], stat["Metric"]["Dimensions"][0]["Value"], stat["Period"], stat["Stat"])
+        for name, stat in ((name, metrics[name]["MetricStat"]) for name in ("ended", "empty"))
+    }
+    assert counted == {
+        "ended": ("audited", "VerifyAudit", 3600, "Sum"),
+        # Where nothing is archived nothing can be audited, and nobody is called at night.
+        "empty": ("nothing_to_audit", "StartAudit", 3600, "Sum"),
+    }
+    assert alarm["EvaluationPeriods"] == hours
+    # CloudWatch: periods of an hour or more, over at most 7 days.
+    assert alarm["EvaluationPeriods"] * 3600 <= 7 * 24 * 3600
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "LessThanThreshold")
+    assert alarm["TreatMissingData"] == "breaching"
+
+
+def test_what_is_turned_off_is_not_missed(synthesized: Callable[..., Templates], templates: Templates) -> None:
+    missed = {"AuditSilent", "DrillsStale"}
+    assert missed <= set(alarms(templates))
+    assert not missed & set(alarms(synthesized(**NOTHING_BY_ITSELF)))
+
+
+def test_an_alarm_tells_that_a_monthly_drill_did_not_come(templates: Templates) -> None:
+    [alarm] = alarms_on(templates, "drill_age_s", service="Drill")
+    assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Maximum", 40 * 24 * 3600)
+    assert alarm["TreatMissingData"] == "notBreaching"
 
 
 def test_alerts_are_mailed_where_the_setting_says(synthesized: Callable[..., Templates], templates: Templates) -> None:

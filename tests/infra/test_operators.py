@@ -1,66 +1,106 @@
-"""Promises of NeveOperator: who has it can run every command, and do nothing else."""
+"""Promises of the policies for people: who has them can run every command, and do nothing else."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 
+import pytest
+
+from neve_cli.stack import STACKS
 from tests.infra.templates import Templates, statements
 
 READ_ARCHIVES = {"s3:GetObject", "s3:GetObjectVersion"}
+READ_ROWS = {"dynamodb:GetItem", "dynamodb:Query"}
 LOOK = {"sqs:GetQueueAttributes"}
+SEND = {"sqs:SendMessage"}
 DESCRIBE = {"cloudformation:DescribeStacks"}
-STACKS = "arn:aws:cloudformation:us-east-1:123456789012:stack"
+WHERE = "arn:aws:cloudformation:us-east-1:123456789012:stack"
 
-QUEUES = ("Collect", "Bundles", "Large", "Sweep", "RestoreRequests", "Extract", "SweepRestores")
+QUEUES = (
+    *("Collect", "Bundles", "Large", "Sweep", "RestoreRequests", "Extract", "SweepRestores"),
+    *("Audits", "VerifyAudits", "Drills", "Reconciles"),
+)
 
-GRANTS: dict[str, set[str]] = {
-    **{f"{STACKS}/neve-{part}/*": DESCRIBE for part in ("storage", "archive", "restore")},
-    **{f"{queue}Queue": LOOK for queue in QUEUES},
-    **{f"{queue}DeadLetterQueue": LOOK for queue in QUEUES},
-    "RestoreRequestsQueue": LOOK | {"sqs:SendMessage"},
-    "CollectQueue": LOOK | {"sqs:SendMessage"},
-    "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query"},
-    "ArchivesTable": {"dynamodb:GetItem", "dynamodb:Query"},
-    "ArchivesTable/index/unfinished": {"dynamodb:Query"},
-    "ParkedTable": {"dynamodb:Scan", "dynamodb:PutItem", "dynamodb:DeleteItem"},
-    "RestoresTable": {
-        "dynamodb:GetItem",
-        "dynamodb:Query",
-        "dynamodb:PutItem",
-        "dynamodb:UpdateItem",
-        "dynamodb:DeleteItem",
+GRANTS: dict[str, dict[str, set[str]]] = {
+    "NeveObserver": {
+        **{f"{WHERE}/neve-{part}/*": DESCRIBE for part in STACKS},
+        **{f"{queue}Queue": LOOK for queue in QUEUES},
+        **{f"{queue}DeadLetterQueue": LOOK for queue in QUEUES},
+        "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query"},
+        "ArchivesTable": READ_ROWS,
+        "ArchivesTable/index/unfinished": {"dynamodb:Query"},
+        "RestoresTable": READ_ROWS,
+        "AuditsTable": READ_ROWS,
+        "AuditsTable/index/unfinished": {"dynamodb:Query"},
+        "ParkedTable": {"dynamodb:Scan"},
+        "ArchiveBucket": {"s3:ListBucket"},
+        "ArchiveBucket/manifests/*": {"s3:GetObject"},
     },
-    "RestoredTopic": {"sns:Publish"},
-    "ArchiveBucket": {"s3:ListBucket"},
-    "ArchiveBucket/archives/*": READ_ARCHIVES,
-    "ArchiveBucket/manifests/*": READ_ARCHIVES,
-    "ContentBucket": {"s3:ListBucket", "s3:ListBucketVersions"},
-    "ContentBucket/*": {"s3:GetObjectVersion"},
+    "NeveOperator": {
+        "RestoreRequestsQueue": SEND,
+        "CollectQueue": SEND,
+        "AuditsQueue": SEND,
+        "DrillsQueue": SEND,
+        "ReconcilesQueue": SEND,
+        "ParkedTable": {"dynamodb:PutItem", "dynamodb:DeleteItem"},
+        "RestoresTable": {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
+        "RestoredTopic": {"sns:Publish"},
+        "ArchiveBucket/archives/*": READ_ARCHIVES,
+        "ContentBucket": {"s3:ListBucket", "s3:ListBucketVersions"},
+        "ContentBucket/*": {"s3:GetObjectVersion"},
+    },
+    "NeveRecovery": {
+        "FilesTable": {"dynamodb:PutItem", "dynamodb:PartiQLInsert"},
+        "ArchivesTable": {"dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "ArchiveBucket/archives/*": READ_ARCHIVES | {"s3:RestoreObject"},
+        "ArchiveBucket/manifests/*": {"s3:PutObject"},
+    },
 }
 
 # The quota of IAM for a managed policy, in characters without white space.
 LARGEST_POLICY = 6_144
 
 
-def test_an_operator_may_run_every_command_and_do_nothing_else(templates: Templates) -> None:
+@pytest.mark.parametrize("policy", GRANTS)
+def test_a_policy_lets_its_holder_run_the_commands_that_it_is_for_and_do_nothing_else(
+    templates: Templates, policy: str
+) -> None:
     found = templates.of_kind("AWS::IAM::ManagedPolicy")
-    assert set(found) == {"NeveOperator"}
+    assert set(found) == set(GRANTS)
     granted: dict[str, set[str]] = defaultdict(set)
-    for statement in statements(templates.rendered(found["NeveOperator"])["PolicyDocument"]):
+    for statement in statements(templates.rendered(found[policy])["PolicyDocument"]):
         assert statement["Effect"] == "Allow"
         for resource in statement["Resource"]:
             granted[resource] |= set(statement["Action"])
-    assert granted == GRANTS
+    assert granted == GRANTS[policy]
+
+
+def actions(policy: str) -> set[str]:
+    return {action for granted in GRANTS[policy].values() for action in granted}
+
+
+def test_an_observer_changes_nothing_and_reads_no_file() -> None:
+    assert all(
+        action.split(":")[1].startswith(("Get", "List", "Query", "Scan", "BatchGet", "Describe"))
+        for action in actions("NeveObserver")
+    )
+    assert "ArchiveBucket/archives/*" not in GRANTS["NeveObserver"]
+    assert "ContentBucket/*" not in GRANTS["NeveObserver"]
 
 
 def test_an_operator_can_neither_write_to_a_bucket_nor_delete_from_one_nor_thaw() -> None:
-    to_buckets = {action for actions in GRANTS.values() for action in actions if action.startswith("s3:")}
+    to_buckets = {action for action in actions("NeveObserver") | actions("NeveOperator") if action.startswith("s3:")}
     assert to_buckets == READ_ARCHIVES | {"s3:ListBucket", "s3:ListBucketVersions"}
 
 
-def test_the_policy_is_given_to_nobody_yet_and_fits_into_iams_quota(templates: Templates) -> None:
-    properties = templates.rendered(templates.of_kind("AWS::IAM::ManagedPolicy")["NeveOperator"])
+def test_who_rebuilds_the_index_can_delete_nothing() -> None:
+    assert not any("Delete" in action for action in actions("NeveRecovery"))
+
+
+@pytest.mark.parametrize("policy", GRANTS)
+def test_a_policy_is_given_to_nobody_yet_and_fits_into_iams_quota(templates: Templates, policy: str) -> None:
+    properties = templates.rendered(templates.of_kind("AWS::IAM::ManagedPolicy")[policy])
     assert not {"Groups", "Roles", "Users"} & set(properties)
     text = json.dumps(properties["PolicyDocument"]).replace(" ", "")
     # Names in a template stand for ARNs, of which a queue's with its 80 letters is the longest.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from neve.aws.invocation import backoff_s
+from neve.domain import audit, drill, reconcile
 from neve.errors import Transient
-from tests.infra.templates import Templates, statements
+from tests.infra.templates import Resource, Templates, statements
 
 OTHER_TIMES = {
     "collect_timeout_s": "10",
@@ -18,8 +19,13 @@ OTHER_TIMES = {
     "sweep_timeout_s": "13",
     "plan_timeout_s": "14",
     "extract_timeout_s": "15",
+    "audit_timeout_s": "16",
+    "drill_timeout_s": "17",
+    "reconcile_timeout_s": "18",
     "max_age_s": "900",
+    "audit_every_h": "6",
 }
+QUEUE_AND_DEAD_LETTERS = ("Queue", "DeadLetterQueue")
 
 
 def pairs(templates: Templates) -> dict[str, str]:
@@ -108,6 +114,10 @@ def test_collect_takes_batches_and_the_others_one_message_at_a_time(templates: T
         "PlanRestore": 1,
         "Extract": 1,
         "SweepRestores": 1,
+        "StartAudit": 1,
+        "VerifyAudit": 1,
+        "Drill": 1,
+        "Reconcile": 1,
     }
 
 
@@ -120,6 +130,10 @@ def test_each_function_has_the_queue_that_is_meant_for_it(templates: Templates) 
         "PlanRestore": "RestoreRequestsQueue",
         "Extract": "ExtractQueue",
         "SweepRestores": "SweepRestoresQueue",
+        "StartAudit": "AuditsQueue",
+        "VerifyAudit": "VerifyAuditsQueue",
+        "Drill": "DrillsQueue",
+        "Reconcile": "ReconcilesQueue",
     }
 
 
@@ -140,25 +154,76 @@ def test_visibility_follows_the_timeouts(synthesized: Callable[..., Templates]) 
         "PlanRestore": 84,
         "Extract": 90,
         "SweepRestores": 84,
+        "StartAudit": 96,
+        "VerifyAudit": 96,
+        "Drill": 102,
+        "Reconcile": 108,
     }
 
 
-@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores"])
-def test_a_sweep_is_asked_for_every_15_minutes_by_a_role_that_can_do_nothing_else(
-    templates: Templates, sweep: str
-) -> None:
-    schedule = templates.rendered(templates.of_kind("AWS::Scheduler::Schedule")[f"{sweep}Schedule"])
-    assert schedule["ScheduleExpression"] == "rate(15 minutes)"
-    assert schedule["Target"]["Arn"] == f"{sweep}Queue"
-    role = schedule["Target"]["RoleArn"]
-    assert role not in {templates.rendered(f)["Role"] for f in templates.of_kind("AWS::Lambda::Function").values()}
-    [policy] = [
-        rendered
-        for rendered in map(templates.rendered, templates.of_kind("AWS::IAM::Policy").values())
-        if rendered["Roles"] == [role]
-    ]
-    [statement] = statements(policy["PolicyDocument"])
-    assert (statement["Action"], statement["Resource"]) == (["sqs:SendMessage"], [f"{sweep}Queue"])
+EVERY_15_MINUTES, SWEEP = "rate(15 minutes)", '{"message": "sweep"}'
+SWEEPS = {
+    name: (EVERY_15_MINUTES, SWEEP, queue)
+    for name, queue in {
+        "Sweep": "Sweep",
+        "SweepRestores": "SweepRestores",
+        "AuditsSweep": "Audits",
+        "DrillsSweep": "Drills",
+        "ReconcilesSweep": "Reconciles",
+    }.items()
+}
+BY_THE_CLOCK = {
+    "Audits": ("rate(1 hour)", audit.DRAW, "Audits"),
+    "Drills": ("cron(0 4 1 * ? *)", '{"message": "start"}', "Drills"),
+    "Reconciles": ("cron(0 3 ? * SUN *)", '{"message": "reconcile"}', "Reconciles"),
+}
+NOTHING_BY_ITSELF = {
+    "audit_every_h": "0",
+    "audit_horizon_days": "0",
+    "drill_every_month": "no",
+    "reconcile_every_week": "no",
+}
+
+
+def schedules(templates: Templates) -> dict[str, tuple[str, str, str]]:
+    """When each schedule sends what to which queue."""
+    found = {
+        name.removesuffix("Schedule"): templates.rendered(schedule)
+        for name, schedule in templates.of_kind("AWS::Scheduler::Schedule").items()
+    }
+    return {
+        name: (each["ScheduleExpression"], each["Target"]["Input"], each["Target"]["Arn"].removesuffix("Queue"))
+        for name, each in found.items()
+    }
+
+
+def test_what_is_due_is_asked_for_by_a_schedule(templates: Templates) -> None:
+    assert schedules(templates) == SWEEPS | BY_THE_CLOCK
+
+
+def test_the_settings_say_how_often_it_is_due_and_sweeps_go_on_without(synthesized: Callable[..., Templates]) -> None:
+    assert schedules(synthesized(**NOTHING_BY_ITSELF)) == SWEEPS
+    assert schedules(synthesized(**OTHER_TIMES))["Audits"] == ("rate(6 hours)", audit.DRAW, "Audits")
+
+
+def test_functions_understand_what_the_schedules_send() -> None:
+    assert audit.parse_start(audit.DRAW, scheduled="run") == audit.RunRequest(id="run", rolling=True)
+    assert drill.parse_drill(BY_THE_CLOCK["Drills"][1]) == drill.Start()
+    assert isinstance(reconcile.parse(BY_THE_CLOCK["Reconciles"][1], scheduled="pass"), reconcile.StartRequest)
+    assert isinstance(audit.parse_start(SWEEP, scheduled="run"), audit.Sweep)
+    assert isinstance(drill.parse_drill(SWEEP), drill.Sweep)
+    assert isinstance(reconcile.parse(SWEEP, scheduled="pass"), reconcile.Sweep)
+
+
+def test_a_schedule_has_a_role_that_can_send_to_its_queue_and_do_nothing_else(templates: Templates) -> None:
+    policies = [templates.rendered(policy) for policy in templates.of_kind("AWS::IAM::Policy").values()]
+    of_functions = {templates.rendered(f)["Role"] for f in templates.of_kind("AWS::Lambda::Function").values()}
+    for name, schedule in templates.of_kind("AWS::Scheduler::Schedule").items():
+        target = templates.rendered(schedule)["Target"]
+        assert target["RoleArn"] not in of_functions, name
+        [policy] = [policy for policy in policies if target["RoleArn"] in policy["Roles"]]
+        [statement] = statements(policy["PolicyDocument"])
+        assert (statement["Action"], statement["Resource"]) == (["sqs:SendMessage"], [target["Arn"]]), name
 
 
 @pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores"])
@@ -166,14 +231,24 @@ def test_a_sweep_that_waited_for_an_hour_is_dropped(templates: Templates, sweep:
     assert templates.of_kind("AWS::SQS::Queue")[f"{sweep}Queue"].properties["MessageRetentionPeriod"] == 3600
 
 
-def test_what_s3_says_of_thaws_reaches_extract_as_s3_says_it(templates: Templates) -> None:
-    [subscription] = map(templates.rendered, templates.of_kind("AWS::SNS::Subscription").values())
-    assert (subscription["TopicArn"], subscription["Protocol"]) == ("ThawedTopic", "sqs")
-    assert (subscription["Endpoint"], subscription["RawMessageDelivery"]) == ("ExtractQueue", True)
-    assert subscription["RedrivePolicy"] == {"deadLetterTargetArn": "ExtractDeadLetterQueue"}
+HEARD = {"Extract": "ThawedTopic", "VerifyAudits": "ThawedTopic", "Drills": "RestoredTopic"}
+
+
+def test_what_topics_are_told_reaches_every_queue_that_waits_for_it_in_the_same_words(templates: Templates) -> None:
+    found = {each["Endpoint"]: each for each in map(templates.rendered, subscriptions(templates))}
+    assert found == {
+        f"{queue}Queue": {
+            "TopicArn": topic,
+            "Protocol": "sqs",
+            "Endpoint": f"{queue}Queue",
+            "RawMessageDelivery": True,
+            "RedrivePolicy": {"deadLetterTargetArn": f"{queue}DeadLetterQueue"},
+        }
+        for queue, topic in HEARD.items()
+    }
 
     policies = [templates.rendered(policy) for policy in templates.of_kind("AWS::SQS::QueuePolicy").values()]
-    for queue in ("ExtractQueue", "ExtractDeadLetterQueue"):
+    for queue, topic in [(f"{name}{kind}", topic) for name, topic in HEARD.items() for kind in QUEUE_AND_DEAD_LETTERS]:
         [sending] = [
             statement
             for policy in policies
@@ -182,4 +257,8 @@ def test_what_s3_says_of_thaws_reaches_extract_as_s3_says_it(templates: Template
             if statement["Effect"] == "Allow" and statement["Principal"] == {"Service": "sns.amazonaws.com"}
         ]
         assert (sending["Action"], sending["Resource"]) == (["sqs:SendMessage"], [queue])
-        assert "ThawedTopic" in str(sending["Condition"])
+        assert topic in str(sending["Condition"])
+
+
+def subscriptions(templates: Templates) -> Iterable[Resource]:
+    return templates.of_kind("AWS::SNS::Subscription").values()

@@ -42,6 +42,22 @@ REFUSED: dict[str, list[object]] = {
     "restore_usd_per_day": ["-1", "1000001", "9.99"],
     "plan_timeout_s": ["4", "901"],
     "extract_timeout_s": ["4", "901"],
+    "audit_every_h": ["-1", "25", "0.5", "off"],
+    "audit_horizon_days": ["1", "3", "3651", "-1", "a year"],
+    "audit_budget_percent": ["0", "3101", "8.5", "10 %"],
+    "audit_budget_usd": ["0", "1000001", "9.99"],
+    "audit_tier": ["", "Bulk", "slow"],
+    "audit_source": ["", "yes"],
+    "audit_repair": ["", "yes", "by hand"],
+    "audit_silent_h": ["0", "1", "169"],
+    "audit_timeout_s": ["4", "901"],
+    "drill_every_month": ["", "true", True, "Yes"],
+    "drill_bucket": ["*", "a,b", "s3://rehearsals"],
+    "drill_timeout_s": ["4", "901"],
+    "reconcile_every_week": ["", "false", False, "NO"],
+    "reconcile_grace_h": ["0", "721"],
+    "reconcile_timeout_s": ["4", "901"],
+    "inventory": ["reports", "s3://reports", "s3://reports/", "s3://reports/neve", "s3://re*/neve/", "s3://reports/*/"],
     "alert_email": ["ops", "ops@", "ops@example", "a@b.c, d@e.f", "ops@example.org\n"],
     "lambda_platform": ["", "aarch64", "ARM64"],
 }
@@ -124,6 +140,80 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(refused.value.problems) == len(bad) + 1
     for problem in refused.value.problems:
         assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"audit_budget_percent": "8"},
+            (
+                "audit_horizon_days=365 thaws 8.43 % of what is stored in a month, and audit_budget_percent=8 allows "
+                "8 %. Use `-c audit_budget_percent=9`, or `-c audit_horizon_days=385`."
+            ),
+        ),
+        (
+            {"audit_horizon_days": "4"},
+            (
+                "audit_horizon_days=4 thaws 3043.75 % of what is stored in a month, and audit_budget_percent=10 allows "
+                "10 %. Use `-c audit_budget_percent=3044`, or `-c audit_horizon_days=308`."
+            ),
+        ),
+        (
+            {"audit_every_h": "0"},
+            (
+                "audit_horizon_days=365 cannot be kept with audit_every_h=0, by which nothing is audited unless a "
+                "person asks for it. Use `-c audit_horizon_days=0` beside it, or `-c audit_every_h=1`."
+            ),
+        ),
+        (
+            {"storage_class": "DEEP_ARCHIVE", "audit_tier": "expedited"},
+            (
+                "audit_tier=expedited does not go with storage_class=DEEP_ARCHIVE, which S3 thaws by bulk and standard "
+                "only. Use for example `-c audit_tier=bulk`."
+            ),
+        ),
+        (
+            {"audit_every_h": "24", "audit_silent_h": "47"},
+            (
+                "audit_silent_h=47 is less than twice audit_every_h=24: there would be an alarm whenever a thaw takes "
+                "longer than the one before. Use `-c audit_silent_h=48`."
+            ),
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused_with_their_figures(given: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings(given)
+    assert refused.value.problems == (told,)
+
+
+def test_remedies_against_settings_that_do_not_fit_help() -> None:
+    for remedy in (
+        {"audit_budget_percent": "8", "audit_horizon_days": "385"},
+        {"audit_budget_percent": "9"},
+        {"audit_horizon_days": "4", "audit_budget_percent": "3044"},
+        {"audit_horizon_days": "308"},
+        {"audit_budget_percent": "1", "audit_horizon_days": "3075"},
+        {"audit_every_h": "0", "audit_horizon_days": "0"},
+        {"audit_every_h": "0", "audit_horizon_days": "0", "audit_budget_percent": "1", "audit_silent_h": "2"},
+        {"storage_class": "DEEP_ARCHIVE", "audit_tier": "standard"},
+        {"storage_class": "GLACIER_IR", "audit_tier": "expedited"},
+        {"audit_every_h": "24"},
+    ):
+        read_settings(remedy)
+
+
+def test_settings_are_not_held_against_one_that_is_refused_itself() -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({"audit_budget_percent": "ten", "audit_horizon_days": "30"})
+    [problem] = refused.value.problems
+    assert problem.startswith("audit_budget_percent=ten")
+
+
+def test_the_place_of_inventory_reports_has_a_bucket_and_a_prefix() -> None:
+    assert read_settings({"inventory": "s3://reports/neve/daily/"}).inventory_place == ("reports", "neve/daily/")
+    assert read_settings({}).inventory_place == ("", "")
 
 
 def test_a_mistyped_setting_is_not_ignored() -> None:

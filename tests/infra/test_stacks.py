@@ -13,7 +13,7 @@ import pytest
 
 from app import PROJECT, build, synthesize
 from tests.infra.templates import BAIT, Templates
-from tests.infra.test_functions import DESTINATIONS, RESTORE_SETTINGS
+from tests.infra.test_functions import DESTINATIONS, PROOF_SETTINGS, RESTORE_SETTINGS
 from tests.infra.test_operations import SECOND_DEPLOYMENT
 
 # Put before everything else on the path of the child process: who asks for a connection is refused.
@@ -29,7 +29,7 @@ socket.getaddrinfo = refuse
 """
 
 
-@pytest.mark.parametrize("settings", [{}, RESTORE_SETTINGS], ids=["defaults", "destinations"])
+@pytest.mark.parametrize("settings", [{}, RESTORE_SETTINGS, PROOF_SETTINGS], ids=["defaults", "destinations", "proof"])
 def test_cdk_nag_finds_nothing_that_is_not_acknowledged(
     synthesized: Callable[..., Templates], settings: dict[str, str]
 ) -> None:
@@ -52,9 +52,12 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
                 "ArchivesTable",
                 "ParkedTable",
                 "RestoresTable",
+                "AuditsTable",
+                "DrillBucket",
                 "ThawedTopic",
             )
         },
+        "AlertsTopic": "Alerts",
         **behind("Collect"),
     }
     assert templates.outputs("neve-archive") == {
@@ -77,13 +80,31 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
         "ExtractFunction": "Extract",
         "SweepRestoresFunction": "SweepRestores",
         "RestoredTopic": "RestoredTopic",
-        "NeveOperatorPolicy": "NeveOperator",
         "DestinationBuckets": "ContentBucket",
         "UploadsBucket": "-",
         "SiteUrls": "-",
         "UsdPerDay": "100",
     }
-    assert templates.outputs("neve-operations") == {"AlertsTopic": "Alerts"}
+    assert templates.outputs("neve-audit") == {
+        **behind("Audits"),
+        **behind("VerifyAudits"),
+        **behind("Drills"),
+        **behind("Reconciles"),
+        "StartAuditFunction": "StartAudit",
+        "VerifyAuditFunction": "VerifyAudit",
+        "DrillFunction": "Drill",
+        "ReconcileFunction": "Reconcile",
+        "AuditEveryHours": "1",
+        "AuditHorizonDays": "365",
+        "AuditBudgetPercent": "10",
+        "AuditBudgetUsd": "100",
+        "AuditTier": "bulk",
+    }
+    assert templates.outputs("neve-operations") == {
+        "NeveObserverPolicy": "NeveObserver",
+        "NeveOperatorPolicy": "NeveOperator",
+        "NeveRecoveryPolicy": "NeveRecovery",
+    }
 
 
 def test_the_command_is_told_where_restores_may_go_and_what_urls_mean(synthesized: Callable[..., Templates]) -> None:
@@ -97,9 +118,20 @@ def test_the_command_is_told_where_restores_may_go_and_what_urls_mean(synthesize
     }
 
 
+def test_the_command_is_told_how_much_is_audited(synthesized: Callable[..., Templates]) -> None:
+    outputs = synthesized(**PROOF_SETTINGS).outputs("neve-audit")
+    assert {name: value for name, value in outputs.items() if name.startswith("Audit") and "Queue" not in name} == {
+        "AuditEveryHours": "2",
+        "AuditHorizonDays": "90",
+        "AuditBudgetPercent": "40",
+        "AuditBudgetUsd": "7",
+        "AuditTier": "standard",
+    }
+
+
 def test_a_second_deployment_in_one_account_has_a_name_of_its_own(synthesized: Callable[..., Templates]) -> None:
     stacks = set(synthesized(**SECOND_DEPLOYMENT).documents)
-    assert stacks == {"press-2-storage", "press-2-archive", "press-2-restore", "press-2-operations"}
+    assert stacks == {f"press-2-{part}" for part in ("storage", "archive", "restore", "audit", "operations")}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from neve.domain.events import DRILL_PREFIX
 from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
 from tests.infra.templates import Resource, Templates, statements
 
@@ -23,10 +24,16 @@ def test_everything_that_holds_data_outlives_its_stack(templates: Templates) -> 
             assert resource.body["UpdateReplacePolicy"] == "Retain", name
 
 
-def test_every_bucket_is_versioned_encrypted_and_closed_to_the_public(templates: Templates) -> None:
+def test_content_and_archives_are_versioned_and_copies_of_drills_are_not(templates: Templates) -> None:
+    buckets = templates.of_kind("AWS::S3::Bucket")
+    versioning = {name: bucket.properties.get("VersioningConfiguration") for name, bucket in buckets.items()}
+    enabled = {"Status": "Enabled"}
+    assert versioning == {"ContentBucket": enabled, "ArchiveBucket": enabled, "DrillBucket": None}
+
+
+def test_every_bucket_is_encrypted_and_closed_to_the_public(templates: Templates) -> None:
     for name, bucket in templates.of_kind("AWS::S3::Bucket").items():
         properties = bucket.properties
-        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}, name
         [rule] = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}, name
         assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}, name
@@ -48,10 +55,20 @@ def test_every_bucket_refuses_requests_without_tls(templates: Templates) -> None
         ), name
 
 
-def test_nothing_in_a_bucket_expires_but_uploads_left_unfinished(templates: Templates) -> None:
-    for name, bucket in templates.of_kind("AWS::S3::Bucket").items():
-        rules = bucket.properties["LifecycleConfiguration"]["Rules"]
-        assert rules == [{"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}], name
+def test_nothing_in_a_bucket_expires_but_uploads_left_unfinished_and_copies_of_drills(templates: Templates) -> None:
+    aborted = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}
+    copies = {
+        "Prefix": DRILL_PREFIX,
+        "ExpirationInDays": 7,
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 7},
+        "Status": "Enabled",
+    }
+    buckets = templates.of_kind("AWS::S3::Bucket")
+    assert {name: bucket.properties["LifecycleConfiguration"]["Rules"] for name, bucket in buckets.items()} == {
+        "ContentBucket": [aborted, copies],
+        "ArchiveBucket": [aborted],
+        "DrillBucket": [aborted, copies],
+    }
 
 
 def test_nothing_empties_a_bucket_with_its_stack(templates: Templates) -> None:
@@ -80,22 +97,24 @@ def test_the_tables_have_the_keys_that_the_functions_use(templates: Templates) -
     assert keys("FilesTable") == [("shard", "N"), ("sort", "B")]
     assert keys("ArchivesTable") == [("pk", "S"), ("sk", "S")]
     assert keys("RestoresTable") == [("pk", "S"), ("sk", "S")]
+    assert keys("AuditsTable") == [("pk", "S"), ("sk", "S")]
     assert keys("ParkedTable") == [("id", "S")]
 
-    for name in ("ArchivesTable", "RestoresTable"):
+    for name in ("ArchivesTable", "RestoresTable", "AuditsTable"):
         [unfinished] = tables[name].properties["GlobalSecondaryIndexes"]
         assert unfinished["IndexName"] == "unfinished"
         assert [key["AttributeName"] for key in unfinished["KeySchema"]] == ["unfinished", "due_at"]
         assert unfinished["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 
 
-def test_only_archives_and_restores_let_items_expire(templates: Templates) -> None:
+def test_only_archives_restores_and_audits_let_items_expire(templates: Templates) -> None:
     tables = templates.of_kind("AWS::DynamoDB::Table")
     expiring = {name: table.properties.get("TimeToLiveSpecification") for name, table in tables.items()}
     assert expiring == {
         "FilesTable": None,
         "ArchivesTable": {"AttributeName": "expires_at", "Enabled": True},
         "RestoresTable": {"AttributeName": "expires_at", "Enabled": True},
+        "AuditsTable": {"AttributeName": "expires_at", "Enabled": True},
         "ParkedTable": None,
     }
 
