@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neve.flows.rebuild as flow
-from neve.domain.index import ArchiveRow, ArchiveState
+from neve.domain.bundle import BundleState
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.manifest import Manifest, Source, archive_key, single
 from neve.domain.rebuild import MARGIN, REBUILT, precedes, stands_for, unproven
 from neve.domain.tar import build
@@ -331,6 +332,43 @@ def test_of_two_archives_the_repair_counts_then_the_latest_of_a_chain_then_the_l
     assert not stands_for((5,), (5, 9))
 
 
+def test_members_that_a_later_repair_takes_over_are_duplicates_of_who_had_them_in_the_same_window() -> None:
+    site = Site()
+    site.archive(1, "a")
+    site.archive(2, "ab")
+    site.archive(3, "a", supersedes=1)
+    del site.store.stated[archive_key(1, "tar")]
+    site.rebuild()
+    assert winners(site) == {"a": 3, "b": 2}
+    assert {serial: row.duplicates for serial, row in site.archives.rows.items()} == {2: 1, 3: 0}
+
+
+class Raced(MemoryFiles):
+    """An index in which another is faster: each call is answered as if the next one had been made before it."""
+
+    looks: int = 0
+    swaps: int = 0
+
+    def get(self, identities: Sequence[tuple[str, str]]) -> Any:
+        self.looks += 1
+        return super().get(identities) if self.looks > 1 else {}
+
+    def replace(self, seen: FileRow, to: FileRow) -> bool:
+        self.swaps += 1
+        return super().replace(seen, to) if self.swaps > 1 else False
+
+
+def test_rows_that_change_under_one_s_eyes_are_looked_at_again() -> None:
+    site = Site()
+    for serial in (1, 2):
+        site.archive(serial, "a")
+    site.rebuild(2, 2)
+    site.files = Raced(rows=site.files.rows)
+    assert site.rebuild(1, 1).rows == 1
+    assert winners(site) == {"a": 1}
+    assert (site.files.looks, site.files.swaps) == (3, 2)
+
+
 def test_a_row_that_contradicts_its_own_manifest_is_put_right() -> None:
     site = Site()
     manifest = site.archive(1, "ab")
@@ -395,7 +433,7 @@ def test_what_s3_and_the_manifest_do_not_agree_on_is_left_out_and_named() -> Non
     stated[keys[2]] = replace(stated[keys[2]], size_bytes=1)
     stated[keys[3]] = replace(stated[keys[3]], checksums={"CRC64NVME": "AAAAAAAAAAA="})
     del stated[keys[4]]
-    site.store.broken = (5,)
+    site.store.broken = (5,)  # type: ignore[attr-defined]  # it is Damaged
     manifests[6] = manifests[8]
     del manifests[7]
     stated[archive_key(8, "object")] = stated[keys[8]]
@@ -429,7 +467,7 @@ def test_a_manifest_that_vanishes_after_it_was_listed_is_left_out() -> None:
     site = Site()
     site.archive(1, "a")
     rebuilder = site.rebuilder()
-    rebuilder.store = Watched(site.store, site.store.manifests.clear)  # type: ignore[assignment]  # it watches any port
+    rebuilder.store = Watched(site.store, site.store.manifests.clear)
     [told] = rebuilder.rebuild()
     assert refused(told) == {"manifests/0000000001.json": "it was listed, and is not there"}
 
@@ -548,7 +586,7 @@ def at_call(number: int, act: Callable[[], object]) -> Callable[[], None]:
     return before
 
 
-@pytest.mark.parametrize("number", range(1, 22))
+@pytest.mark.parametrize("number", range(1, 14))
 def test_a_rebuild_between_any_two_steps_of_a_writer_leaves_its_archive_as_it_would_be(number: int) -> None:
     cloud = MemoryCloud()
     versions = cloud.versions(3)
@@ -562,6 +600,7 @@ def test_a_rebuild_between_any_two_steps_of_a_writer_leaves_its_archive_as_it_wo
     cloud.store, cloud.files, cloud.archives, cloud.bundles = site.store, site.files, site.archives, site.bundles
     cloud.verify(versions)
     assert set(site.archives.rows) == {1}
+    assert [bundle.state for bundle in site.bundles.rows.values()] == [BundleState.ARCHIVED]
 
 
 def test_whatever_the_pipeline_does_between_two_steps_of_a_rebuild_stays() -> None:

@@ -170,7 +170,7 @@ def _row(listed: ListedObject, stored: StoredArchive | None) -> ArchiveRow:
         object_key=listed.key,
         object_version_id=stored.version_id if stored else "",
         storage_class=stored.storage_class if stored else listed.storage_class,
-        size_bytes=listed.size_bytes,
+        size_bytes=stored.size_bytes if stored else listed.size_bytes,
         sha256=stored.sha256 if stored else "",
         source_bytes=0,
         files=0,
