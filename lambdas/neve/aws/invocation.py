@@ -147,6 +147,7 @@ def report_written(written: Written) -> None:
     logger().info(
         written.outcome.value,
         archive=written.serial or None,
+        supersedes=written.supersedes or None,
         files=written.files,
         source_bytes=written.source_bytes,
         duplicates=written.duplicates,

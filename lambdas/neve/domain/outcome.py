@@ -21,6 +21,7 @@ class Outcome(StrEnum):
 class Written:
     """What became of a bundle: `files` and their `source_bytes` are those in the archive `serial` (0: there is none).
 
+    `supersedes` is the damaged archive that a repair stands for.
     `unproven` counts copies of which S3 states no checksum that their source has, too.
     `oldest_at` is when the oldest of them was last modified: how far behind archiving is.
     """
@@ -33,4 +34,5 @@ class Written:
     parked: int = 0
     unproven: int = 0
     collected_again: int = 0
+    supersedes: int = 0
     oldest_at: datetime | None = None

@@ -48,7 +48,9 @@ REMEDIES: dict[Reason, str] = {
     Reason.SOURCE_UNFIT: "Its key, version id or metadata cannot be written down; put the file again without them.",
     Reason.SOURCE_DAMAGED: "S3's checksum does not fit the bytes: put the file again from where it came.",
     Reason.SOURCE_UNREADABLE: "S3 kept failing for this version only; `neve parked --retry` once S3 is well.",
-    Reason.ARCHIVE_CONFLICT: "An archive's object contradicts its manifest. Its files are collected again; see both.",
+    Reason.ARCHIVE_CONFLICT: (
+        "An archive's object contradicts its manifest. Its files are collected again, or repaired once more; see both."
+    ),
     Reason.PARTS_MISSING: "A bundle's parts expired before it was written; its files are found by a listing.",
     Reason.ARCHIVE_DAMAGED: (
         "What was read from the archive is not what its manifest states, so nothing was handed over. "

@@ -150,6 +150,7 @@ class LargeCopier:
             source_bytes=source.size_bytes,
             duplicates=self.committer.commit(bundle, manifest, stored, self.clock),
             unproven=unproven,
+            supersedes=bundle.supersedes,
             oldest_at=None if bundle.supersedes else source.last_modified,
         )
 

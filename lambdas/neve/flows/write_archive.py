@@ -121,12 +121,12 @@ class ArchiveWriter:
         )
 
     def _write_frozen(self, bundle: Bundle, manifest: Manifest, announced: Sequence[ObjectVersion]) -> Written:
-        """The list stands: exactly this archive is completed, or given up if it can never be built again.
+        """The list stands: exactly this archive is completed, or given up if it can never be built again; a repair then
+        begins anew, under another serial.
 
-        Then a repair begins anew, under another serial.
-
-        What it does not list is collected again. Mostly that is needless, since the try that froze the list has dealt
-        with it. But after the counter went back the list may be that of another bundle, with none but this one's files.
+        What the list leaves out is collected again, unless it is that of a repair. Mostly that is needless, since the
+        try that froze the list has dealt with it. But after the counter went back the list may be that of another
+        bundle, with none but this one's files.
         """
         members = {member.source.identity: member.source for member in manifest.members}
         left_out = [version for version in distinct(announced) if version.identity not in members]
@@ -233,6 +233,7 @@ class ArchiveWriter:
             files=len(manifest.members),
             source_bytes=sum(member.source.size_bytes for member in manifest.members),
             duplicates=self.committer.commit(bundle, manifest, stored, self.clock),
+            supersedes=bundle.supersedes,
             # How old the members of a repair are says nothing of how far behind archiving is.
             oldest_at=None if bundle.supersedes else min(each.source.last_modified for each in manifest.members),
         )
