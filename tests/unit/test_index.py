@@ -8,7 +8,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from neve.domain.index import KEY_BYTES, SHARDS, is_cut, key_prefix, prefix_bound, rows, shard, sort_key, split
+from neve.domain.index import (
+    KEY_BYTES,
+    SHARDS,
+    is_cut,
+    key_bound,
+    key_prefix,
+    prefix_bound,
+    rows,
+    shard,
+    sort_key,
+    split,
+)
 from neve.domain.manifest import Source, archive_key
 from neve.domain.tar import build
 
@@ -82,6 +93,14 @@ def test_the_bound_of_a_prefix_begins_the_sort_keys_of_all_keys_under_it(
 def test_the_bound_of_a_short_prefix_begins_no_other_keys(key: str, prefix: str, pin: str) -> None:
     """A NUL at the end of a prefix is escaped, so that its bound cannot be met by a terminator."""
     assert sort_key(key, pin).startswith(prefix_bound(prefix)) == key.startswith(prefix)
+
+
+@given(KEYS, KEYS, PINS)
+@example("a", "a\0", "p")
+@example("a" * (KEY_BYTES - 1), "a" * (KEY_BYTES - 1) + "\0", "p")
+def test_the_bound_of_a_key_parts_the_keys_behind_it_from_the_others(key: str, other: str, pin: str) -> None:
+    if not is_cut(other):
+        assert (sort_key(other, pin) > key_bound(key)) == (other.encode() > key.encode())
 
 
 @given(KEYS)
