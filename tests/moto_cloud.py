@@ -27,8 +27,10 @@ import copy_large
 import drill
 import extract
 import plan_restore
+import start_audit
 import sweep
 import sweep_restores
+import verify_audit
 import write_archive
 from neve.aws import clients, invocation
 from neve.aws.archive_store import S3ArchiveStore
@@ -51,8 +53,10 @@ from neve.config import (
     DrillConfig,
     ExtractConfig,
     PlanRestoreConfig,
+    StartAuditConfig,
     SweepConfig,
     SweepRestoresConfig,
+    VerifyAuditConfig,
     WriteArchiveConfig,
     environment,
 )
@@ -139,11 +143,12 @@ class MotoCloud:
 
     # What S3 does with thaws
 
-    def complete_thaws(self) -> list[str]:
-        """End the thaws that run, and have their events come to Extract's queue; the events."""
+    def complete_thaws(self, *queues: str) -> list[str]:
+        """End the thaws that run, and have their events come to these queues, Extract's by default; the events."""
         events = self.glacier.complete()
         for event in events:
-            self.queue("extract").send(event)
+            for queue in queues or ("extract",):
+                self.queue(queue).send(event)
         return events
 
     # The functions
@@ -179,10 +184,13 @@ class MotoCloud:
                 clients.sqs().delete_message(QueueUrl=self.urls[queue], ReceiptHandle=message["ReceiptHandle"])
         return len(messages)
 
-    def run(self) -> None:
-        """Deliver until every queue is empty. Raises Killed where the test has asked for it."""
+    def run(self, *queues: str) -> None:
+        """Deliver until these queues are empty, by default those of archiving and restoring.
+
+        Raises Killed where the test has asked for it.
+        """
         for _ in range(100):
-            if not sum(self.deliver(queue) for queue in ("collect", "bundles", "large", "requests", "extract")):
+            if not sum(self.deliver(queue) for queue in queues or RUN):
                 return
         raise AssertionError("the queues do not run dry")
 
@@ -196,19 +204,26 @@ class MotoCloud:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Count the calls to AWS made by a handler, and die at the one that the test names."""
+        """Count the calls to AWS made by a handler, and die at the one that the test names: none follows it."""
 
         mine = threading.local()  # calls overlap: WriteArchive reads with many threads
+        dead = threading.Event()
+
+        def die() -> None:
+            dead.set()
+            raise Killed
 
         def before(**_: Any) -> None:
+            if dead.is_set():
+                raise Killed
             self.calls += 1
             mine.call = self.calls
             if mine.call == self.kill_at and not self.kill_after:
-                raise Killed
+                die()
 
         def after(**_: Any) -> None:
             if mine.call == self.kill_at and self.kill_after:
-                raise Killed
+                die()
 
         watched = [client.meta.events for client in (clients.s3(), clients.dynamodb(), clients.sqs(), clients.sns())]
         for events in watched:
@@ -307,7 +322,10 @@ HANDLERS: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
     "extract": extract.handler,
     "sweep_restores": sweep_restores.handler,
     "drills": drill.handler,
+    "audits": start_audit.handler,
+    "verify": verify_audit.handler,
 }
+RUN = ("collect", "bundles", "large", "requests", "extract")
 CONTEXT = SimpleNamespace(
     get_remaining_time_in_millis=lambda: 60_000,
     function_name="test",
@@ -359,6 +377,7 @@ def _forget() -> None:
     made += [plan_restore.config, plan_restore.planner, extract.config, extract.extractor]
     made += [sweep_restores.config, sweep_restores.sweeper]
     made += [drill.config, drill.driller]
+    made += [start_audit.config, start_audit.starter, verify_audit.config, verify_audit.verifier]
     for function in made:
         function.cache_clear()
 
@@ -448,7 +467,7 @@ def moto_cloud(
         urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS)}
         topic_arn, alerts_arn = (_make_topic(name, urls[name]) for name in TOPICS)
         tables = {"archives_table": ARCHIVES, "parked_table": PARKED}
-        queues = {"bundles_queue_url": urls["bundles"], "large_queue_url": urls["large"]}
+        queues: dict[str, Any] = {"bundles_queue_url": urls["bundles"], "large_queue_url": urls["large"]}
         buckets = {"content_bucket": CONTENT, "archive_bucket": ARCHIVE, "files_table": FILES}
         restores = {
             "archive_bucket": ARCHIVE,
@@ -456,6 +475,17 @@ def moto_cloud(
             "requests_queue_url": urls["requests"],
             "extract_queue_url": urls["extract"],
             "restored_topic": topic_arn,
+        }
+        audits: dict[str, Any] = {
+            **tables,
+            **buckets,
+            "restores_table": RESTORES,
+            "audits_table": AUDITS,
+            "audits_queue_url": urls["audits"],
+            "verify_queue_url": urls["verify"],
+            "alerts_topic": alerts_arn,
+            "requests_per_s": 10_000,
+            "threads": 4,
         }
         for config in (
             CollectConfig(
@@ -491,6 +521,15 @@ def moto_cloud(
                 usd_per_day=usd_per_day,
             ),
             ExtractConfig(**tables, **restores, content_bucket=CONTENT, files_table=FILES, threads=4),
+            StartAuditConfig(
+                **audits,
+                tier="bulk",
+                source="read",
+                horizon_days=365,
+                budget_percent=10,
+                budget_usd=100,
+            ),
+            VerifyAuditConfig(**audits, **queues, requests_queue_url=urls["requests"], repair="by-hand"),
             SweepRestoresConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep_restores"], **restores),
             DrillConfig(
                 **tables,
