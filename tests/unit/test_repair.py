@@ -309,6 +309,9 @@ def test_what_is_intact_nowhere_is_parked_by_name_and_the_rest_is_archived(cloud
     written = repair(cloud, superseded, versions)
     assert (written.outcome, written.files, written.parked) == (Outcome.ARCHIVED, 1, 2)
     assert parked(cloud) == [(Reason.LOST, version.key) for version in versions[:2]]
+    details = sorted(item.detail for item in cloud.parking_lot.items.values())
+    assert "file-000; archive 1 has SHA-256" in details[0], "what was found at each place"
+    assert "the content bucket's bytes have SHA-256" in details[1]
     assert holders(cloud, *versions) == [1, 1, 2], "the damaged archive holds all that is left of them"
     assert not cloud.collect_queue.sent
 
@@ -742,6 +745,19 @@ def test_a_source_of_which_s3_states_other_checksums_is_lost_before_it_is_copied
     assert repair(cloud, superseded, [version]).outcome is Outcome.VOID
     assert parked(cloud) == [(Reason.LOST, "film")]
     assert list(cloud.store.stated) == [superseded.object_key]
+
+
+def test_a_copy_is_asked_for_the_checksum_that_is_stated_of_the_damaged_archive(cloud: MemoryCloud) -> None:
+    """By now S3 states another one of the source."""
+    version = cloud.version("film", 20_000)
+    source, body = cloud.content.objects[version.identity]
+    cloud.content.objects[version.identity] = (replace(source, etag="0123-2"), body)
+    version = replace(version, etag="0123-2")
+    superseded = archive(cloud, [version])
+    stated = replace(source, etag="0123-2", checksums={"CRC64NVME": "AAAAAAAAAAA="})
+    cloud.content.objects[version.identity] = (stated, body)
+    assert repair(cloud, superseded, [version]).outcome is Outcome.ARCHIVED
+    assert holders(cloud, version) == [2]
 
 
 def test_a_large_object_in_parts_is_proved_by_its_crc64(cloud: MemoryCloud) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,13 +54,9 @@ def unrescued(error: NeveError) -> Reason:
     return Reason.UNREPAIRED if isinstance(error, (SourceDenied, Transient)) else Reason.LOST
 
 
-def copies(files: Files, version: ObjectVersion, hashes: Iterable[str]) -> list[FileRow]:
-    """The rows of all versions of the same key, this one included, whose bytes are of the same size and of `hashes`."""
-    return [
-        row
-        for row in files.versions(version.key)
-        if row.size_bytes == version.size_bytes and row.sha256 and row.sha256 in hashes
-    ]
+def copies(files: Files, key: str, hashes: Collection[str]) -> list[FileRow]:
+    """The rows of all versions of `key` whose bytes have one of these SHA-256; each names an archive that has them."""
+    return [row for row in files.versions(key) if row.sha256 in hashes]
 
 
 # -- Members of a tar ------------------------------------------------------------------------------------------------
@@ -157,7 +153,7 @@ class Rescue:
         yield partial(self._from_content, wanted, wanted.version)
         for offset_bytes, size_bytes in wanted.ranges(self.archive.serial):
             yield partial(self._from_archive, wanted, self.archive, offset_bytes, size_bytes)
-        same = copies(self.files, wanted.version, wanted.hashes)
+        same = copies(self.files, wanted.version.key, wanted.hashes)
         for copy in same:
             if (copy.key, copy.pin) != wanted.version.identity:
                 yield partial(self._from_copy, wanted, copy)
