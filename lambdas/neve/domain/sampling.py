@@ -11,8 +11,11 @@ from random import Random
 
 SHARE = 1e-6
 """Of all archives, in each run."""
-DRAWS = 100
+DRAWS = 20
 """Rounds of drawing before the sample stays smaller: then nearly no serial has an archive, and something is wrong."""
+DRAWN_AT_ONCE = 1_000
+"""Each round looks up twice as many serials as the one before, up to so many: few may be left among many void ones, as
+after a rebuild of the index."""
 UNWRITTEN = timedelta(days=15)
 """A serial may still be written that was drawn up to so long ago: messages and bundles live no longer (14 days)."""
 AHEAD = 0.01
@@ -36,10 +39,11 @@ def draw(rng: Random, last: int, size: int, existing: Callable[[Collection[int]]
     """
     found: dict[int, None] = {}
     tried: set[int] = set()
-    for _ in range(DRAWS):
+    for attempt in range(DRAWS):
         if len(found) >= size or len(tried) >= last:
             break
-        wanted = size - len(found)
+        missing = size - len(found)
+        wanted = max(missing, min(missing << attempt, DRAWN_AT_ONCE))
         fresh: dict[int, None] = {}
         while len(fresh) < wanted and len(tried) < last:
             serial = rng.randint(1, last)
@@ -48,7 +52,7 @@ def draw(rng: Random, last: int, size: int, existing: Callable[[Collection[int]]
                 fresh[serial] = None
         there = set(existing(list(fresh)))
         found.update((serial, None) for serial in fresh if serial in there)
-    return tuple(found)
+    return tuple(found)[:size]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +130,7 @@ def pass_days(horizon_days: float) -> float:
 
 
 def percent_needed(horizon_days: float) -> float:
-    """Which share of the stored bytes such a horizon thaws in a month, in percent: 8.43 for 365 days."""
+    """Which share of the stored bytes such a horizon thaws in a month, in percent: 8.42 for 365 days."""
     return 100 * MONTH_DAYS / pass_days(horizon_days)
 
 
@@ -139,8 +143,9 @@ def earned(rolling: Rolling, archives: int, horizon_days: float, now: datetime) 
     if rolling.ticked_at is None:
         return rolling.credit
     elapsed = min(max(now - rolling.ticked_at, timedelta()), CATCH_UP)
-    most = archives * CATCH_UP / timedelta(days=pass_days(horizon_days))
-    return min(rolling.credit + archives * (elapsed / timedelta(days=pass_days(horizon_days))), max(most, 1.0))
+    length = timedelta(days=pass_days(horizon_days))
+    most = archives * (CATCH_UP / length) + 1  # what is left of the last archive's credit is never lost
+    return min(rolling.credit + archives * (elapsed / length), most)
 
 
 def oldest_first(audited: Iterable[Candidate], unseen: Iterable[Candidate]) -> Iterator[Candidate]:
@@ -149,7 +154,10 @@ def oldest_first(audited: Iterable[Candidate], unseen: Iterable[Candidate]) -> I
 
 
 def pick(candidates: Iterable[Candidate], credit: float, *, room_bytes: int, room_micro_usd: int) -> Picked:
-    """As many of `candidates`, in their order, as the credit and the budget allow."""
+    """As many of `candidates`, in their order, as the credit and the budget allow.
+
+    What is cut has used up its credit as well: so it is counted once, and the next month goes on at the usual pace.
+    """
     quota = math.floor(credit)
     taken: list[Candidate] = []
     cut = 0
@@ -164,7 +172,7 @@ def pick(candidates: Iterable[Candidate], credit: float, *, room_bytes: int, roo
         room_bytes -= candidate.size_bytes
         room_micro_usd -= candidate.micro_usd
         taken.append(candidate)
-    return Picked(archives=tuple(taken), credit=credit - len(taken), cut=cut)
+    return Picked(archives=tuple(taken), credit=credit - len(taken) - cut, cut=cut)
 
 
 def month_name(now: datetime) -> str:
