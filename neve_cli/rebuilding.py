@@ -360,14 +360,14 @@ def _shown(what: str, order: Order, largest: int) -> Iterator[Show]:
         with _bar(what, order.first, largest) as show:
             yield show
     else:
-        yield _Lines(what, largest)
+        yield _Lines(what, largest, clock.now())
 
 
 @dataclass
 class _Lines:
     what: str
     largest: int
-    last: datetime = field(default_factory=clock.now)
+    last: datetime
 
     def __call__(self, through: int, note: str) -> None:
         now = clock.now()

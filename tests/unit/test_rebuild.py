@@ -50,6 +50,17 @@ class Blind(MemoryFiles):
         return {}
 
 
+class Damaged(MemoryArchiveStore):
+    """A bucket in which some manifests cannot be read."""
+
+    broken: tuple[int, ...] = ()
+
+    def manifest(self, serial: int) -> Manifest | None:
+        if serial in self.broken:
+            raise ManifestInvalid("the document is not JSON")
+        return super().manifest(serial)
+
+
 @dataclass
 class Watched:
     """A port, with something that happens before each of its calls."""
@@ -389,12 +400,15 @@ def test_a_row_that_differs_in_fractions_of_a_second_is_left() -> None:
     assert site.rebuild().rows == 0
 
 
-def test_a_row_stays_that_names_an_archive_of_which_nothing_can_be_known() -> None:
-    site = Site()
+@pytest.mark.parametrize("broken", [(), (2,)])
+def test_a_row_stays_that_names_an_archive_of_which_nothing_can_be_known(broken: tuple[int, ...]) -> None:
+    site = Site(store=Damaged(content=MemoryContent()))
     for serial in (1, 2):
         site.archive(serial, "a")
     site.rebuild(2, 2)
-    del site.store.manifests[2]
+    site.store.broken = broken  # type: ignore[attr-defined]  # it is Damaged
+    if not broken:
+        del site.store.manifests[2]
     site.rebuild(1, 1)
     assert winners(site) == {"a": 2}
 
@@ -410,17 +424,6 @@ def test_a_chain_is_followed_as_far_as_manifests_can_be_read() -> None:
 
 
 # What is left out
-
-
-class Damaged(MemoryArchiveStore):
-    """A bucket in which some manifests cannot be read."""
-
-    broken: tuple[int, ...] = ()
-
-    def manifest(self, serial: int) -> Manifest | None:
-        if serial in self.broken:
-            raise ManifestInvalid("the document is not JSON")
-        return super().manifest(serial)
 
 
 def test_what_s3_and_the_manifest_do_not_agree_on_is_left_out_and_named() -> None:
