@@ -1,4 +1,4 @@
-"""The same stacks as app.py, without the one statement that the local cloud cannot evaluate.
+"""The same stacks as app.py, without what the local cloud cannot evaluate: a statement of a policy, a sum of metrics.
 
 Run by `cdk` as `python -m neve_local.app` from the project's folder.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 import aws_cdk as cdk
 import jsii
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
@@ -46,11 +47,35 @@ class PutWithoutCondition:
             node.policy_document = remaining
 
 
+@jsii.implements(cdk.IAspect)
+class AlarmOnFirstMetric:
+    """Bridge: has an alarm on an expression look at the first of its metrics alone.
+
+    The local cloud refuses to make an alarm on an expression, and evaluates no alarm at all. The expression is asserted
+    on the real template.
+    """
+
+    def visit(self, node: IConstruct) -> None:
+        """Take the expression out of `node`, if it is an alarm on one."""
+        if not isinstance(node, cloudwatch.CfnAlarm) or node.metrics is None:
+            return
+        queries = cdk.Stack.of(node).resolve(node.metrics)
+        counted = next(query["metricStat"] for query in queries if "metricStat" in query)
+        node.metrics = None
+        node.metric_name = counted["metric"]["metricName"]
+        node.namespace = counted["metric"]["namespace"]
+        node.period, node.statistic = counted["period"], counted["stat"]
+
+
 def build_local(app: cdk.App) -> PutWithoutCondition:
-    """Put the stacks into `app` with the bridge over them; it acts when `app` is synthesized."""
+    """Put the stacks into `app` with the bridges over them; the one that has to find something to take out.
+
+    They act when `app` is synthesized.
+    """
     build(app)
     bridge = PutWithoutCondition()
     cdk.Aspects.of(app).add(bridge)
+    cdk.Aspects.of(app).add(AlarmOnFirstMetric())
     return bridge
 
 

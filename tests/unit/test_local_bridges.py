@@ -11,6 +11,7 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
@@ -20,7 +21,7 @@ from ministack.core import iam_actions
 from ministack.services import s3 as emulated
 
 from neve_local import bridges
-from neve_local.app import UNEVALUATED, PutWithoutCondition, without_statement
+from neve_local.app import UNEVALUATED, AlarmOnFirstMetric, PutWithoutCondition, without_statement
 from neve_local.bridges import (
     BRIDGES,
     ENVELOPE_BYTES,
@@ -149,6 +150,21 @@ def test_the_statement_is_taken_out_of_a_synthesized_bucket_policy_and_the_rest_
     assert bridge.removed == 1
     assert [statement.get("Sid") for statement in statements] == [None, "Another"]
     assert statements[0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_an_alarm_on_an_expression_looks_at_its_first_metric_and_one_on_a_metric_stays() -> None:
+    stack = cdk.Stack(cdk.App(), "stack")
+    sent, lost = (cloudwatch.Metric(namespace="post", metric_name=name, statistic="Sum") for name in ("sent", "lost"))
+    both = cloudwatch.MathExpression(expression="sent + lost", using_metrics={"sent": sent, "lost": lost})
+    for name, metric in {"Both": both, "Lost": lost}.items():
+        cloudwatch.Alarm(stack, name, metric=metric, threshold=1, evaluation_periods=3)
+    cdk.Aspects.of(stack).add(AlarmOnFirstMetric())
+    alarms = Template.from_stack(stack).find_resources("AWS::CloudWatch::Alarm").values()
+    assert [alarm["Properties"]["MetricName"] for alarm in alarms] == ["sent", "lost"]
+    for alarm in alarms:
+        assert "Metrics" not in alarm["Properties"]
+        assert (alarm["Properties"]["Namespace"], alarm["Properties"]["Statistic"]) == ("post", "Sum")
+        assert (alarm["Properties"]["Period"], alarm["Properties"]["EvaluationPeriods"]) == (300, 3)
 
 
 def test_each_statement_of_a_batch_is_checked_as_what_it_does() -> None:
