@@ -260,8 +260,8 @@ def told(drill: Drill) -> tuple[str, str]:
         )
     archives = len({file.archive for file in drill.files})
     drawn = (
-        f"{_counted(len(drill.files), 'file')} of {drill.collection:,} in {_counted(archives, 'archive')}, drawn at "
-        f"random, were to come back to {len(drill.buckets)} places each."
+        f"{_counted(len(drill.files), 'file')} of {drill.collection:,} were drawn at random, from "
+        f"{_counted(archives, 'archive')}, to come back to {len(drill.buckets)} places each."
     )
     return _told_good(drill, drawn) if drill.good else _told_failed(drill, drawn)
 
