@@ -119,6 +119,7 @@ class MotoCloud:
     limits: dict[str, int] = field(default_factory=dict)
     sequence: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     calls: int = 0
+    called: list[str] = field(default_factory=list)
     kill_at: int = 0
     kill_after: bool = False
 
@@ -213,10 +214,11 @@ class MotoCloud:
             dead.set()
             raise Killed
 
-        def before(**_: Any) -> None:
+        def before(*, model: Any, **_: Any) -> None:
             if dead.is_set():
                 raise Killed
             self.calls += 1
+            self.called.append(model.name)
             mine.call = self.calls
             if mine.call == self.kill_at and not self.kill_after:
                 die()
