@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from neve_cli import archives, drill, files, jobs, parked, rebuild, restore, status
+from neve_cli import archives, audit, drill, files, jobs, parked, rebuild, restore, status
 from neve_cli.failures import Explaining
 
 
@@ -26,6 +26,7 @@ app.command()(jobs.jobs)
 app.command()(jobs.cancel)
 app.command()(parked.parked)
 app.command()(rebuild.rebuild_index)
+app.add_typer(audit.app, name="audit")
 app.add_typer(drill.app, name="drill")
 
 

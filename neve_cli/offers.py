@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import typer
 
+from neve.domain.estimate import Estimate
 from neve.domain.thaw import Need, Tier
 from neve_cli import clock
 from neve_cli.endings import shown_place
@@ -114,22 +116,46 @@ def show_offer(offer: Offer, plan: Plan | None) -> None:
         typer.echo(f"  {safe(file.key)}  ->  {safe(shown_place(file.destination))}")
     if plan and summary.files > SHOWN_FILES:
         typer.echo(f"  and {summary.files - SHOWN_FILES:,} more")
+    show_estimate(
+        estimate,
+        estimate.usd_by_part,
+        offer.need,
+        spent_usd=offer.spent_usd,
+        cap_usd=offer.cap_usd,
+        now=offer.created_at,
+        then="the files come",
+        besides="AWS charges for what leaves its region" if summary.local_files else "",
+    )
+
+
+def show_estimate(
+    estimate: Estimate,
+    usd_by_part: Mapping[str, float],
+    need: Need,
+    *,
+    spent_usd: float,
+    cap_usd: float,
+    now: datetime,
+    then: str,
+    besides: str = "",
+) -> None:
+    """Show thaws, price and time; `then` is what comes after the thaws."""
     typer.echo(
         f"  thaws    {estimate.asked:,} to ask for ({size(estimate.thaw_bytes)}), "
         f"{estimate.running:,} running already, {estimate.readable:,} not needed"
     )
-    typer.echo(f"  tier     {offer.need.tier}; thawed copies stay {counted(offer.need.days, 'day')}")
+    typer.echo(f"  tier     {need.tier}; thawed copies stay {counted(need.days, 'day')}")
     prices = estimate.bill.prices
     typer.echo(f"  price    {usd(estimate.usd)} by the list prices of {prices.region}, {prices.checked}")
-    for part, cost in estimate.usd_by_part.items():
+    for part, cost in usd_by_part.items():
         typer.echo(f"             {part:<19} {usd(cost):>12}")
-    if summary.local_files:
-        typer.echo("             besides, AWS charges for what leaves its region")
-    if offer.cap_usd:
-        typer.echo(f"  today    {usd(offer.spent_usd)} of {usd(offer.cap_usd)} a day are spent on thaws")
-    left = estimate.ready_at - offer.created_at
+    if besides:
+        typer.echo(f"             besides, {besides}")
+    if cap_usd:
+        typer.echo(f"  today    {usd(spent_usd)} of {usd(cap_usd)} a day are spent on thaws")
+    left = estimate.ready_at - now
     if left > timedelta():
-        typer.echo(f"  time     thawed within {span(left)}, by {moment(estimate.ready_at)} UTC; then the files come")
+        typer.echo(f"  time     thawed within {span(left)}, by {moment(estimate.ready_at)} UTC; then {then}")
     else:
         typer.echo("  time     at once: nothing has to be thawed first")
 

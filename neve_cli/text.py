@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from datetime import datetime, timedelta
 
@@ -63,3 +64,13 @@ def span(time: timedelta) -> str:
 def counted(number: int, noun: str) -> str:
     """1 file, 2,000 files."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(share: float, *, up: bool = False) -> str:
+    """A share from 0 to 1 in percent, by three digits, rounded down unless `up`: nothing less than all is 100 %."""
+    value = share * 100
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    places = max(1, 2 - math.floor(math.log10(value)))
+    scaled = round(value * 10**places, 6)
+    return f"{(math.ceil(scaled) if up else math.floor(scaled)) / 10**places:.{places}f} %"

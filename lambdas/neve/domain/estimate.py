@@ -98,10 +98,10 @@ class Estimate:
 
     @property
     def usd_by_part(self) -> dict[str, float]:
-        """What each of PARTS costs."""
+        """What each of PARTS costs, and what else is in the bill."""
         sums = dict.fromkeys(PARTS, 0.0)
         for use in self.bill.uses:
-            sums[use.purpose] += self.bill.usd_of(use)
+            sums[use.purpose] = sums.get(use.purpose, 0.0) + self.bill.usd_of(use)
         return sums
 
 
