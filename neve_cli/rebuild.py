@@ -48,7 +48,7 @@ def rebuild_index(  # noqa: PLR0917  # typer calls it by name
 
     An archive is taken only if S3 states the size and the checksum that its manifest states. What stands in the tables
     and is right stays as it is, so it can be run at any time, beside the pipeline, and again. It needs the policy
-    NeveRecovery.
+    NeveRecovery, beside NeveObserver.
 
     Exit status 1 if anything was left out: each is named with the reason.
     """

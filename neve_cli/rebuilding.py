@@ -116,8 +116,6 @@ def run(deployed: Stack, order: Order) -> None:
     with _reported(order) as refusals:
         largest = patiently(lambda: largest_serial(deployed.listing), clock.pause)
         fields: dict[str, Any] = {"dry_run": order.dry_run, "from": order.first, "largest_serial": largest}
-        if order.from_archives:
-            fields |= _recover(deployed, order, min(order.last or largest, largest), refusals)
         rebuilder = Rebuilder(
             store=deployed.store,
             listing=deployed.listing,
@@ -129,7 +127,9 @@ def run(deployed: Stack, order: Order) -> None:
             dry_run=order.dry_run,
             missing_told=order.from_archives and not order.dry_run,
         )
-        drawn = rebuilder.mend_counter(largest)
+        drawn = rebuilder.mend_counter(largest)  # first of all: thaws may take days
+        if order.from_archives:
+            fields |= _recover(deployed, order, min(order.last or largest, largest), refusals)
         total = _rebuild(rebuilder, order, min(order.last or largest, largest), refusals)
         if order.as_json:
             totals = {name: value for name, value in asdict(total).items() if name != "left_out"}
