@@ -269,6 +269,27 @@ def further_permissions() -> None:
     iam_actions.s3_additional_checks = checks
 
 
+def deletions_of_versions() -> None:
+    """Take a batch of deletions whose first entry names a version for s3:DeleteObjectVersion, as its other entries."""
+    from ministack.core import iam_actions  # noqa: PLC0415
+
+    parameters = ("service", "method", "path", "headers", "body", "query_params")
+    original = existing(iam_actions, "extract_iam_action", parameters)
+    targets_of = existing(iam_actions, "_s3_batch_delete_targets", ("bucket", "body"))
+
+    def action(  # noqa: PLR0917  # its signature
+        service: str, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> str | None:
+        if service == "s3" and method == "POST" and "delete" in query_params:
+            first = next(iter(targets_of(path.strip("/"), body)), ("", ""))
+            if first[1]:
+                return "s3:DeleteObjectVersion"
+        found: str | None = original(service, method, path, headers, body, query_params)
+        return found
+
+    iam_actions.extract_iam_action = action
+
+
 def statement_permissions() -> None:
     """Check each PartiQL statement of a batch as the action it performs, on its own table."""
     from ministack.core import iam_actions  # noqa: PLC0415
@@ -374,6 +395,12 @@ BRIDGES = (
         why="AWS asks for s3:PutObjectTagging where a PUT brings tags, and answers 403 instead of 404 for a key that "
         "is free if the caller may not list the bucket; ministack does neither.",
         build=further_permissions,
+    ),
+    Bridge(
+        name="deletions of versions",
+        why="ministack asks for s3:DeleteObject for the first entry of DeleteObjects even if it names a version. AWS asks "
+        "for s3:DeleteObjectVersion, which is all that Drill has.",
+        build=deletions_of_versions,
     ),
     Bridge(
         name="statement permissions",

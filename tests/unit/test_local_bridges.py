@@ -156,8 +156,8 @@ def test_an_alarm_on_an_expression_looks_at_its_first_metric_and_one_on_a_metric
     stack = cdk.Stack(cdk.App(), "stack")
     sent, lost = (cloudwatch.Metric(namespace="post", metric_name=name, statistic="Sum") for name in ("sent", "lost"))
     both = cloudwatch.MathExpression(expression="sent + lost", using_metrics={"sent": sent, "lost": lost})
-    for name, metric in {"Both": both, "Lost": lost}.items():
-        cloudwatch.Alarm(stack, name, metric=metric, threshold=1, evaluation_periods=3)
+    cloudwatch.Alarm(stack, "Both", metric=both, threshold=1, evaluation_periods=3)
+    cloudwatch.Alarm(stack, "Lost", metric=lost, threshold=1, evaluation_periods=3)
     cdk.Aspects.of(stack).add(AlarmOnFirstMetric())
     alarms = Template.from_stack(stack).find_resources("AWS::CloudWatch::Alarm").values()
     assert [alarm["Properties"]["MetricName"] for alarm in alarms] == ["sent", "lost"]
@@ -165,6 +165,22 @@ def test_an_alarm_on_an_expression_looks_at_its_first_metric_and_one_on_a_metric
         assert "Metrics" not in alarm["Properties"]
         assert (alarm["Properties"]["Namespace"], alarm["Properties"]["Statistic"]) == ("post", "Sum")
         assert (alarm["Properties"]["Period"], alarm["Properties"]["EvaluationPeriods"]) == (300, 3)
+
+
+def test_a_batch_of_deletions_is_checked_as_one_of_versions_if_it_names_versions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(iam_actions, "extract_iam_action", iam_actions.extract_iam_action)  # puts it back
+    bridges.deletions_of_versions()
+
+    def asked(entry: str) -> str:
+        body = f"<Delete><Object><Key>a</Key>{entry}</Object></Delete>".encode()
+        found: str = iam_actions.extract_iam_action("s3", "POST", "/bucket", {}, body, {"delete": ""})
+        return found
+
+    assert asked("<VersionId>null</VersionId>") == "s3:DeleteObjectVersion"
+    assert asked("") == "s3:DeleteObject"
+    assert iam_actions.extract_iam_action("s3", "DELETE", "/bucket/a", {}, b"", {}) == "s3:DeleteObject"
 
 
 def test_each_statement_of_a_batch_is_checked_as_what_it_does() -> None:
