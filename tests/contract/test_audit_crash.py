@@ -19,8 +19,18 @@ from moto.s3.models import s3_backends
 import start_audit
 import verify_audit
 from neve.aws import clients
-from neve.domain.audit import DRAW, SWEEP, Cause, RunRequest, Verdict, render_run_request
+from neve.domain.audit import (
+    DRAW,
+    SWEEP,
+    AuditRequest,
+    Cause,
+    RunRequest,
+    Verdict,
+    render_audit_request,
+    render_run_request,
+)
 from neve.domain.index import ArchiveRow
+from neve.domain.restore import render_thawed
 from tests.moto_cloud import ARCHIVE, AUDITS, CONTENT, RESTORES, Killed, MotoCloud, moto_cloud
 
 TARGET = 4_000
@@ -126,7 +136,11 @@ def live_through(world: World, *, kill_at: int, kill_after: bool) -> int:
     cloud.queue("audits").send(DRAW)
     cloud.queue("audits").send(render_run_request(RunRequest(id=ASKED, archives=(1,))))
     cloud.kill_at, cloud.kill_after = kill_at, kill_after
-    deaths = run(cloud) + sweep(cloud)
+    deaths = run(cloud)
+    for each in cloud.audits.runs():  # messages come twice, and late
+        cloud.queue("audits").send(render_audit_request(AuditRequest(run=each.id, archive=world.archive.serial)))
+    cloud.queue("verify").send(render_thawed(world.archive.serial))
+    deaths += run(cloud) + sweep(cloud)
     verify(cloud, world.archive)
     return deaths
 
