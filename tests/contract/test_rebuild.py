@@ -251,7 +251,7 @@ def test_a_tier_that_a_class_does_not_have_is_refused_before_anything_is_asked(
 @pytest.fixture(params=["memory", "aws"])
 def bucket(request: pytest.FixtureRequest) -> Iterator[tuple[ArchiveListing, Bundles]]:
     """The listing of a bucket with archives 2 and 17, a manifest, and foreign keys; and bundles of an empty table."""
-    keys = ["archives/0000000002.tar", "archives/0000000017.object", "archives/17.tar", "archives/readme"]
+    keys = ["archives/0000000002.tar", "archives/0000000017.object", "archives/00000000017.tar", "archives/readme"]
     if request.param == "memory":
         store = MemoryArchiveStore(content=MemoryContent())
         stated = StoredArchive(version_id="v", size_bytes=1, etag=ETAG, checksums={}, storage_class="STANDARD")
@@ -267,12 +267,12 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[tuple[ArchiveListing, Bun
 
 def test_a_listing_has_archives_and_manifests_from_a_serial_on(bucket: tuple[ArchiveListing, Bundles]) -> None:
     listing, _ = bucket
-    assert [each.serial for each in listing.archives()] == [2, 17, 0, 0]
-    assert [each.serial for each in listing.archives(2)] == [2, 17, 0, 0]
-    assert [each.serial for each in listing.archives(3)] == [17, 0, 0]
+    assert [each.serial for each in listing.archives()] == [0, 2, 17, 0]
+    assert [each.serial for each in listing.archives(2)] == [2, 17, 0]
+    assert [each.serial for each in listing.archives(3)] == [17, 0]
     assert [(each.key, each.serial) for each in listing.manifests()] == [(manifest_key(5), 5)]
     assert list(listing.manifests(6)) == []
-    first = next(listing.archives())
+    first = next(listing.archives(2))
     assert (first.key, first.size_bytes, first.etag, first.storage_class) == (
         "archives/0000000002.tar", 1, ETAG, "STANDARD"
     )  # fmt: skip

@@ -13,7 +13,8 @@ from neve.ports import ListedObject
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-_KEY = re.compile(r"(?:archives/(?P<archive>[0-9]{10,})\.(?:tar|object)|manifests/(?P<manifest>[0-9]{10,})\.json)")
+_SERIAL = "([0-9]{10}|[1-9][0-9]{10,})"
+_KEY = re.compile(rf"archives/{_SERIAL}\.(?:tar|object)|manifests/{_SERIAL}\.json")
 
 
 @dataclass(frozen=True)
@@ -53,4 +54,4 @@ class S3ArchiveListing:
 
 def _serial(key: str) -> int:
     found = _KEY.fullmatch(key)
-    return int(found["archive"] or found["manifest"]) if found else 0
+    return int(found[1] or found[2]) if found else 0

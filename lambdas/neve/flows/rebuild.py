@@ -181,8 +181,7 @@ class Rebuilder:
     def _manifest(self, found: Found) -> tuple[Manifest | None, list[LeftOut]]:
         """The manifest of a serial, if it is one of this serial; else why not."""
         if found.manifest is None:
-            missing = "it has no manifest: `neve rebuild-index --from-archives` reads what is inside"
-            return None, [] if self.missing_told else _refused(found.archives, missing)
+            return None, [] if self.missing_told else _without_manifest(found)
         try:
             manifest = self.store.manifest(found.serial)
         except ManifestInvalid as error:
@@ -339,6 +338,14 @@ def _serial(listed: ListedObject) -> int:
 
 def _refused(objects: Sequence[ListedObject], reason: str) -> list[LeftOut]:
     return [LeftOut(serial=each.serial, object_key=each.key, reason=reason) for each in objects]
+
+
+def _without_manifest(found: Found) -> list[LeftOut]:
+    reasons = {
+        archive_key(found.serial, "tar"): "it has no manifest: `neve rebuild-index --from-archives` reads its own list",
+        archive_key(found.serial, "object"): "it has no manifest, without which its key is not known; or not yet",
+    }
+    return [LeftOut(serial=found.serial, object_key=each.key, reason=reasons[each.key]) for each in found.archives]
 
 
 def _same(standing: FileRow, row: FileRow) -> bool:
