@@ -193,17 +193,11 @@ def judge_container(found: ArchiveDigest, manifest: Manifest | None, row: Archiv
     by_manifest = whole.size_bytes == manifest.object_size_bytes and whole.sha256 == manifest.object_sha256
     if not by_row and not by_manifest:
         return Verdict.CONTAINER_DAMAGED, f"{seen}, manifest and index say {row.sha256}. {found.problem}".rstrip()
-    wrong = _listed_otherwise(found, manifest, row) if by_manifest else f"says {manifest.object_sha256}"
-    if wrong:
-        return Verdict.MANIFEST_WRONG, f"{seen}, the manifest {wrong}"
-    return (Verdict.INTACT, "") if by_row else (Verdict.INDEX_WRONG, f"{seen}, the archive's row says {row.sha256}")
-
-
-def _listed_otherwise(found: ArchiveDigest, manifest: Manifest, row: ArchiveRow) -> str:
-    """What is wrong with a manifest that states the right hash of the whole."""
+    if not by_manifest:
+        return Verdict.MANIFEST_WRONG, f"{seen}, the manifest says {manifest.object_sha256}"
     if found.contents != manifest.contents:
-        return "lists other members than the archive itself"
-    return f"names the object {manifest.object_key!r}" if manifest.object_key != row.object_key else ""
+        return Verdict.MANIFEST_WRONG, "the manifest lists other members than the archive itself, which is unchanged"
+    return (Verdict.INTACT, "") if by_row else (Verdict.INDEX_WRONG, f"{seen}, the archive's row says {row.sha256}")
 
 
 def judge_tar(
@@ -273,8 +267,6 @@ def judge_object(
     if verdict in QUIET:
         wrong = judge_row(standing, member, row.serial) or _row_otherwise(row, manifest)
         other = _described_otherwise(member.source, described)
-        if (manifest.archive, manifest.object_key) != (row.serial, row.object_key):
-            other = f"the manifest is that of archive {manifest.archive}, {manifest.object_key!r}"
         if other:
             verdict, evidence = Verdict.MANIFEST_WRONG, other
         elif wrong:
