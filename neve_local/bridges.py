@@ -398,8 +398,8 @@ BRIDGES = (
     ),
     Bridge(
         name="deletions of versions",
-        why="ministack asks for s3:DeleteObject for the first entry of DeleteObjects even if it names a version. AWS asks "
-        "for s3:DeleteObjectVersion, which is all that Drill has.",
+        why="ministack asks for s3:DeleteObject for the first entry of DeleteObjects even if it names a version. AWS "
+        "asks for s3:DeleteObjectVersion, which is all that Drill has.",
         build=deletions_of_versions,
     ),
     Bridge(
