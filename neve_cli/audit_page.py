@@ -439,7 +439,7 @@ border-bottom:1px solid var(--rule)}
 @media (max-width:44rem){main{padding:1.2rem .75rem 3rem}section{padding:1rem .9rem}header{grid-template-columns:1fr}
 .state{grid-column:1;grid-row:auto;justify-self:start}
 .bars .wide{width:28%}.bars thead .n:last-child,.bars td.n:last-child{display:none}
-.findings thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.findings thead{display:none}
 .findings,.findings tbody,.findings tr,.findings td{display:block;width:auto}
 .findings tr{padding:.6rem 0;border-bottom:2px solid var(--rule)}
 .findings td:nth-child(n){display:grid;grid-template-columns:6.2rem minmax(0,1fr);gap:.6rem;width:auto;
