@@ -272,14 +272,15 @@ class AuditVerifier:
         if found == {Verdict.INDEX_WRONG}:
             self._repair_rows(row, judged)
             return ""
-        if not judged.members or row.superseded_by:
+        if not judged.members:
             return ""
-        with suppress(ArchiveUnreadable):  # then it has nothing to give
-            # What is intact in the damaged archive alone is read from it once more, when the new one is written.
-            self.thawer.ensure(row, need(Tier.STANDARD, repair=True), owner=owner)
         if self._others_asleep(audit, row, judged, owner):
             self.audits.release(audit, owner=owner, due_at=self.clock() + ANOTHER)
             return None
+        with suppress(ArchiveUnreadable):  # then it has nothing to give
+            # What is intact in the damaged archive alone is read from it once more, when the new one is written. It is
+            # warm, so this sends word here: before the wait above it would have the archive read over and over.
+            self.thawer.ensure(row, need(Tier.STANDARD, repair=True), owner=owner)
         return self.repairer.order(row, self._held(row, judged), run=audit.run, now=self.clock()).id
 
     def _held(self, row: ArchiveRow, judged: _Judged) -> list[ObjectVersion]:
