@@ -143,7 +143,7 @@ class Comparer:
         versions = takewhile(lambda version: not shard.until or version.key <= shard.until, listed)
         for key, of_key, rows in _by_key(versions, self.files.between(after, shard.until)):
             some, held = list(islice(of_key, CROWD + 1)), list(islice(rows, CROWD + 1))
-            if len(some) > CROWD or len(held) > CROWD or (place.version_id and key == place.key):
+            if len(some) > CROWD or len(held) > CROWD:
                 return self._crowd(step, key, chain(some, of_key), until)
             if not is_ignored(key):
                 if is_cut(key):
