@@ -126,7 +126,9 @@ class MemoryAudits:
         row = self._held(audit, owner)
         if row is None:
             return False
-        self._store(replace(row, stage=audit.stage, of_source=audit.of_source, of_archive=audit.of_archive))
+        self._store(
+            replace(row, stage=audit.stage, tries=audit.tries, of_source=audit.of_source, of_archive=audit.of_archive)
+        )
         return True
 
     def due(self, now: datetime) -> Iterator[Audit]:

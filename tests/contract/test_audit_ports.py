@@ -377,11 +377,11 @@ def test_progress_is_noted_by_who_has_the_lease(audits: Audits) -> None:
     audits.begin(audit())
     leased = audits.lease(audit(), owner="me", now=NOW, until=NOW + MINUTE, trying=True)
     assert leased
-    hashed = replace(leased, stage=Stage.WAITING, of_source=FAR, of_archive=Progress(size_bytes=1, crc=0))
+    hashed = replace(leased, stage=Stage.WAITING, of_source=FAR, of_archive=Progress(size_bytes=1, crc=0), tries=0)
     assert not audits.save(hashed, owner="other")
     assert audits.waiting(7) == [leased]
-    assert audits.save(replace(hashed, tries=99), owner="me")
-    assert audits.waiting(7) == [hashed], "tries and lease are not its business"
+    assert audits.save(replace(hashed, lease_owner="other", leased_until=None), owner="me")
+    assert audits.waiting(7) == [hashed], "the lease stays as it is"
 
 
 def test_what_has_ended_is_not_brought_back(audits: Audits) -> None:

@@ -145,6 +145,7 @@ def _progress_fields(audit: Audit) -> Row:
         "source_crc": number(audit.of_source.crc),
         "archive_bytes": number(audit.of_archive.size_bytes),
         "archive_crc": number(audit.of_archive.crc),
+        "tries": number(audit.tries),
     }
 
 
@@ -158,7 +159,6 @@ def _audit_row(audit: Audit) -> Row:
         "repair": {"BOOL": audit.repair},
         "begun_at": text(audit.begun_at.isoformat()),
         **_progress_fields(audit),
-        "tries": number(0),
         "unfinished": text("1"),
         "due_at": seconds(audit.begun_at + GLANCE),
     }
