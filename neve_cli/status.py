@@ -18,7 +18,11 @@ from neve_cli.text import iso, moment, size
 if TYPE_CHECKING:
     from neve.domain.bundle import Bundle
 
-QUEUES = ("Collect", "Bundles", "Large", "Sweep", "RestoreRequests", "Extract", "SweepRestores")
+QUEUES = (
+    *("Collect", "Bundles", "Large", "Sweep"),
+    *("RestoreRequests", "Extract", "SweepRestores"),
+    *("Audits", "VerifyAudits", "Drills", "Reconciles"),
+)
 
 _WAITING: Final = "ApproximateNumberOfMessages"
 _IN_FLIGHT: Final = "ApproximateNumberOfMessagesNotVisible"

@@ -73,11 +73,7 @@ def observer_policy(
                 storage.restores_table.table_arn,
                 storage.audits_table.table_arn,
             ),
-            _allow(
-                ["dynamodb:Query"],
-                f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}",
-                f"{storage.audits_table.table_arn}/index/{UNFINISHED_INDEX}",
-            ),
+            _allow(["dynamodb:Query"], f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}"),
             # `neve parked`.
             _allow(["dynamodb:Scan"], storage.parked_table.table_arn),
             # `neve archives ID`. Without the right to list, S3 answers 403 for what does not exist.

@@ -27,6 +27,7 @@ import copy_large
 import drill
 import extract
 import plan_restore
+import reconcile
 import start_audit
 import sweep
 import sweep_restores
@@ -53,6 +54,7 @@ from neve.config import (
     DrillConfig,
     ExtractConfig,
     PlanRestoreConfig,
+    ReconcileConfig,
     StartAuditConfig,
     SweepConfig,
     SweepRestoresConfig,
@@ -326,6 +328,7 @@ HANDLERS: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
     "drills": drill.handler,
     "audits": start_audit.handler,
     "verify": verify_audit.handler,
+    "reconciles": reconcile.handler,
 }
 RUN = ("collect", "bundles", "large", "requests", "extract")
 CONTEXT = SimpleNamespace(
@@ -378,7 +381,7 @@ def _forget() -> None:
     made += [copy_large.config, copy_large.copier, sweep.config, sweep.sweeper]
     made += [plan_restore.config, plan_restore.planner, extract.config, extract.extractor]
     made += [sweep_restores.config, sweep_restores.sweeper]
-    made += [drill.config, drill.driller]
+    made += [drill.config, drill.driller, reconcile.config, reconcile.reconciler]
     made += [start_audit.config, start_audit.starter, verify_audit.config, verify_audit.verifier]
     for function in made:
         function.cache_clear()
@@ -542,6 +545,17 @@ def moto_cloud(
                 drills_queue_url=urls["drills"],
                 alerts_topic=alerts_arn,
                 drill_buckets=f"{ELSEWHERE} {CONTENT}",
+            ),
+            ReconcileConfig(
+                **tables,
+                **buckets,
+                audits_table=AUDITS,
+                collect_queue_url=urls["collect"],
+                reconciles_queue_url=urls["reconciles"],
+                alerts_topic=alerts_arn,
+                inventory="",
+                grace_h=24,
+                threads=4,
             ),
             SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),  # last: they share a name
         ):

@@ -32,7 +32,6 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ArchivesTable/index/unfinished": {"dynamodb:Query"},
         "RestoresTable": READ_ROWS,
         "AuditsTable": READ_ROWS,
-        "AuditsTable/index/unfinished": {"dynamodb:Query"},
         "ParkedTable": {"dynamodb:Scan"},
         "ArchiveBucket": {"s3:ListBucket"},
         "ArchiveBucket/manifests/*": {"s3:GetObject"},

@@ -24,6 +24,7 @@ from neve_cli.text import safe, span, usd
 from tests.moto_cloud import ARCHIVE, ARCHIVES, CONTENT, FILES, PARKED, RESTORES, MotoCloud, moto_cloud
 
 RESTORE_QUEUES = {"RestoreRequests": "requests", "Extract": "extract", "SweepRestores": "sweep_restores"}
+AUDIT_QUEUES = {"Audits": "audits", "VerifyAudits": "verify", "Drills": "drills", "Reconciles": "reconciles"}
 NASTY = "a\nb\x1b[31m\u202e\\é"
 
 
@@ -78,6 +79,10 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
             "UploadsBucket": "-",
             "SiteUrls": "-",
             "UsdPerDay": "100",
+        },
+        "audit": {
+            **{f"{output}Queue": cloud.urls[queue] for output, queue in AUDIT_QUEUES.items()},
+            **{f"{output}DeadLetterQueue": dead[queue] for output, queue in AUDIT_QUEUES.items()},
         },
     }
     deployed.outputs |= {f"neve-{part}": values for part, values in outputs.items()}
@@ -216,7 +221,8 @@ def test_status_adds_up_what_is_archived_and_is_content(cloud: MotoCloud) -> Non
     assert (told["totals"]["archives"], told["totals"]["files"]) == (2, 3)
     assert told["totals"]["source_bytes"] == 1_007
     assert [each["queue"] for each in told["queues"]] == [
-        "collect", "bundles", "large", "sweep", "restore requests", "extract", "sweep restores"
+        "collect", "bundles", "large", "sweep", "restore requests", "extract", "sweep restores",
+        "audits", "verify audits", "drills", "reconciles"
     ]  # fmt: skip
     assert run("status").exit_code == 0
     assert read("status", "--no-totals")["totals"] is None
