@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -48,7 +49,7 @@ from tests.restore_cloud import SWEEP as SWEEPS_EVERY
 
 RECEIVED_AT_MOST = 10
 """SQS: so often a message is received before its dead-letter queue has it."""
-GENEROUS = Budget(percent=100, usd=1_000_000)
+GENEROUS = Budget(percent=10_000, usd=1_000_000)
 PIECE_BYTES = 1_000
 
 
@@ -69,7 +70,7 @@ class _FailingReader:
 
     def stream(self, archive: ArchiveRow, *, first: int = 0) -> Iterator[bytes]:
         pieces = self.reader.stream(archive, first=first)
-        yield next(pieces)
+        yield from islice(pieces, 1)
         if self.failures:
             raise self.failures.pop(0)
         yield from pieces
@@ -256,7 +257,7 @@ class AuditCloud(RestoreCloud):
     def delete(self, key: str, pin: str = "v1") -> None:
         del self.content.objects[key, pin]
 
-    def change_manifest(self, key: str, serial: int = 1, **changes: Any) -> None:
+    def change_manifest(self, key: str, serial: int = 1, /, **changes: Any) -> None:
         """Have the manifest state something else of a member."""
         manifest = self.manifest(serial)
         changed = [
@@ -392,6 +393,11 @@ class AuditCloud(RestoreCloud):
     @property
     def runs(self) -> list[Run]:
         return list(self.records.run_rows.values())
+
+    @property
+    def unfinished_bundles(self) -> bool:
+        """Whether a repair is still to be written."""
+        return any(not bundle.finished for bundle in self.thread.bundles.rows.values())
 
     def reports(self, run: str = "") -> list[Report]:
         return list(self.records.reports(run))
