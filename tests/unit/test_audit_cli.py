@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -22,7 +24,9 @@ from neve.domain.version import ObjectVersion
 from neve.errors import Transient
 from neve_cli import clock
 from neve_cli.main import app
-from tests.audit_history import DAY, NASTY, NOW, History, finding
+from neve_cli.stack import Stack
+from tests.audit_history import DAY, NASTY, NOW, OUTPUTS, History, finding
+from tests.moto_cloud import ARCHIVES, AUDITS, PARKED, RESTORES, moto_cloud
 
 HOUR = timedelta(hours=1)
 RANDOM, ROLLING, ASKED = Cause.RANDOM, Cause.ROLLING, Cause.ASKED
@@ -187,6 +191,13 @@ def test_json_waits_without_a_word_and_is_one_document(operator: Operator) -> No
     assert (report["archive"], report["verdict"], report["command"]) == (2, "archive damaged", "neve audit repair 2")
     assert report["findings"][0]["key"] == NASTY
     assert report["files"] == {"intact": 99, "archive damaged": 1}
+
+
+def test_on_a_terminal_a_bar_shows_how_it_goes(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("neve_cli.audit_watching.sys", terminal)
+    told = operator.run("run", "--archive", "1", "--archive", "3", "--wait").stdout
+    assert re.search(r"archives compared .*2/2", told)
 
 
 def test_a_look_that_fails_now_and_then_does_not_end_the_waiting(
@@ -537,3 +548,41 @@ def test_a_page_that_cannot_be_written_is_told(operator: Operator, tmp_path: Pat
     told = operator.run("report", "--html", str(tmp_path / "missing" / "report.html"))
     assert told.exit_code == 1
     assert "the page cannot be written" in told.stderr
+
+
+# -- Over the tables -------------------------------------------------------------------------------------------------
+
+
+def test_it_fits_the_queue_and_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEVE_STACK", raising=False)
+    with moto_cloud(target_bytes=1_000) as cloud:
+        cloud.announce(
+            cloud.upload("a/1", b"one"), cloud.upload(NASTY[:60], b"two"), cloud.upload("large", b"x" * 1_001)
+        )
+        cloud.run()
+        tables = {"ArchivesTable": ARCHIVES, "AuditsTable": AUDITS, "ParkedTable": PARKED, "RestoresTable": RESTORES}
+        outputs = {**OUTPUTS, **tables, "AuditsQueue": cloud.urls["audits"], "UsdPerDay": "0"}
+        session = boto3.Session(region_name="us-east-1")
+        deployed = Stack(name="neve", region="us-east-1", session=session, outputs=outputs)
+        monkeypatch.setattr("neve_cli.stack.find", lambda _: deployed)
+
+        def pause(_: float) -> None:
+            cloud.run("audits", "verify")
+            cloud.complete_thaws("verify")
+
+        monkeypatch.setattr(clock, "pause", pause)
+
+        def read(*words: str) -> Any:
+            told = CliRunner().invoke(app, ["audit", *words, "--json"])
+            assert told.exit_code == 0, told.output
+            lines = told.stdout.splitlines()  # what the functions log stands before the document
+            return json.loads("\n".join(lines[next(n for n, line in enumerate(lines) if line in ("{", "[")) :]))
+
+        result = read("run", "--archive", "1", "--archive", "2", "--wait")["result"]
+        assert (result["verdicts"], result["files"], result["state"]) == ({"intact": 2}, 3, "complete")
+        (run,) = read("list")
+        assert run == {name: value for name, value in read("show", result["run"]).items() if name != "reports"}
+        assert read("show", "2")["last"]["verdict"] == "intact"
+        report = read("report")
+        assert (report["audited"]["by_cause"]["asked"]["ever"]["archives"], report["archives"]) == (2, 2)
+        assert report["never_audited"]["archives"] == 0
