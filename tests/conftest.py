@@ -22,6 +22,9 @@ SETTINGS: dict[str, str | int | float] = {
     "sweep_timeout_s": 10,
     "plan_timeout_s": 10,
     "extract_timeout_s": 10,
+    "audit_timeout_s": 20,
+    "drill_timeout_s": 20,
+    "reconcile_timeout_s": 20,
     "restore_buckets": OTHER_BUCKET,
     "uploads_bucket": UPLOADS_BUCKET,
 }

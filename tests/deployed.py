@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from typer.testing import CliRunner, Result
+
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.files_table import DynamoFiles
@@ -24,6 +26,7 @@ from neve.aws.thaws_table import DynamoThaws
 from neve.domain.index import FileRow
 from neve.domain.restore import Job, JobState, Request, Wanted, chunks, render_request
 from neve.domain.thaw import Need, Tier
+from neve_cli.main import app
 from neve_local.cloud import LocalCloud
 
 OTHER_BUCKET, UPLOADS_BUCKET = "not-of-neve", "uploads-of-neve"
@@ -174,3 +177,12 @@ def look_at(cloud: LocalCloud) -> Stacks:
         thaws=DynamoThaws(dynamodb, outputs["RestoresTable"]),
         store=S3ArchiveStore(s3, outputs["ArchiveBucket"], outputs["ContentBucket"], "GLACIER"),
     )
+
+
+def policy(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def neve(operator: dict[str, str], *words: str) -> Result:
+    """What the command says to somebody with the environment `operator`."""
+    return CliRunner().invoke(app, list(words), env=operator)

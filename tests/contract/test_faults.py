@@ -32,6 +32,7 @@ from neve.domain.index import FileRow
 from neve.domain.large import Range
 from neve.domain.version import ObjectVersion
 from neve.errors import (
+    ManifestInvalid,
     NeveError,
     SourceChanged,
     SourceDamaged,
@@ -239,6 +240,14 @@ def test_bytes_that_never_fit_their_checksum_are_damaged(answers: Stubber, conte
         answers.add_response("get_object", found(Body=mismatch()))
     with pytest.raises(SourceDamaged):
         content.fetch(VERSION)
+    answers.assert_no_pending_responses()
+
+
+def test_a_manifest_that_never_fits_its_checksum_is_none(answers: Stubber, store: S3ArchiveStore) -> None:
+    for _ in range(2):
+        answers.add_response("get_object", {"Body": mismatch()})
+    with pytest.raises(ManifestInvalid, match=r"manifests/0000000007\.json do not fit the checksum"):
+        store.manifest(7)
     answers.assert_no_pending_responses()
 
 

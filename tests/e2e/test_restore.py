@@ -14,16 +14,13 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from typer.testing import CliRunner, Result
 
 from neve.domain.index import FileRow
 from neve.domain.restore import Ending, Wanted
 from neve.domain.selection import folder_path
 from neve.domain.thaw import ThawState
-from neve_cli.main import app
-from tests.deployed import OTHER_BUCKET, UPLOADS_BUCKET, Stacks
+from tests.deployed import OTHER_BUCKET, UPLOADS_BUCKET, Stacks, neve, policy
 
-TRUST = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
 TOLD = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*"}
 
 SMALL = [f"album/{number:03} é+&.jpg" for number in range(600)]
@@ -51,10 +48,6 @@ class Album:
     """A queue that hears what the topic `restored` tells."""
 
 
-def policy(*statements: dict[str, Any]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
 @pytest.fixture(scope="module")
 def album(stacks: Stacks) -> Album:
     """600 small files, one with metadata and tags, and two large ones: archived, and deleted."""
@@ -76,27 +69,6 @@ def album(stacks: Stacks) -> Album:
     stacks.s3.delete_objects(Bucket=content, Delete={"Objects": [{"Key": key} for key in rows], "Quiet": True})
     bodies = {key: body for (key, _), body in stored.items()}
     return Album(bodies=bodies, rows=rows, began=began, heard=heard)
-
-
-@pytest.fixture(scope="module")
-def operator(stacks: Stacks) -> dict[str, str]:
-    """The environment of somebody who has the policies NeveObserver and NeveOperator, and nothing else."""
-    session = stacks.cloud.session()
-    iam = session.client("iam")
-    role = iam.create_role(RoleName="Operator", AssumeRolePolicyDocument=policy(TRUST))["Role"]["Arn"]
-    for attached in ("NeveObserverPolicy", "NeveOperatorPolicy"):
-        iam.attach_role_policy(RoleName="Operator", PolicyArn=stacks.outputs[attached])
-    given = session.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
-    return {
-        **stacks.cloud.environment(),
-        "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": given["SessionToken"],
-    }
-
-
-def neve(operator: dict[str, str], *words: str) -> Result:
-    return CliRunner().invoke(app, list(words), env=operator)
 
 
 def restore(operator: dict[str, str], *words: str) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, FlexibleChecksumError
 
-from neve.aws.content import full_checksums, reading
+from neve.aws.content import READS, full_checksums, reading
 from neve.aws.copies import STANDS, Upload
 from neve.aws.faults import code, status, transient
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, manifest_key, parse_manifest, render_manifest
 from neve.domain.tar import Rope
 from neve.domain.version import NULL_VERSION, ObjectVersion
+from neve.errors import ManifestInvalid
 from neve.ports import StoredArchive
 
 if TYPE_CHECKING:
@@ -32,15 +33,22 @@ class S3ArchiveStore:
     storage_class: str
 
     def manifest(self, serial: int) -> Manifest | None:
-        """See neve.ports.ArchiveStore. Raises ManifestInvalid if what stands there is none."""
-        with transient():
-            try:
-                answer = self.client.get_object(Bucket=self.bucket, Key=manifest_key(serial))
-            except ClientError as error:
-                if status(error) == 404:
-                    return None
-                raise
-            return parse_manifest(answer["Body"].read())
+        """See neve.ports.ArchiveStore.
+
+        Raises ManifestInvalid if what stands there is none, or does not have the checksum that S3 states, read twice.
+        """
+        for _ in range(READS):
+            with transient():
+                try:
+                    answer = self.client.get_object(Bucket=self.bucket, Key=manifest_key(serial))
+                    return parse_manifest(answer["Body"].read())
+                except FlexibleChecksumError:
+                    continue
+                except ClientError as error:
+                    if status(error) == 404:
+                        return None
+                    raise
+        raise ManifestInvalid(f"the bytes of {manifest_key(serial)} do not fit the checksum that S3 states of them")
 
     def put_manifest(self, manifest: Manifest) -> bool:
         """See neve.ports.ArchiveStore."""

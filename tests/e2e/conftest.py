@@ -1,0 +1,26 @@
+"""Who uses the deployed stacks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.deployed import Stacks, policy
+
+TRUST = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
+
+
+@pytest.fixture(scope="session")
+def operator(stacks: Stacks) -> dict[str, str]:
+    """The environment of somebody who has the policies NeveObserver and NeveOperator, and nothing else."""
+    session = stacks.cloud.session()
+    iam = session.client("iam")
+    role = iam.create_role(RoleName="Operator", AssumeRolePolicyDocument=policy(TRUST))["Role"]["Arn"]
+    for attached in ("NeveObserverPolicy", "NeveOperatorPolicy"):
+        iam.attach_role_policy(RoleName="Operator", PolicyArn=stacks.outputs[attached])
+    given = session.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+    return {
+        **stacks.cloud.environment(),
+        "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": given["SessionToken"],
+    }
