@@ -65,6 +65,7 @@ from neve.config import (
 from neve.domain.index import FileRow
 from neve.domain.version import ObjectVersion, padded_sequencer
 from tests.moto_glacier import MotoGlacier, glacier_as_on_aws
+from tests.moto_listing import listing_as_on_aws
 from tests.moto_transactions import one_write_at_a_time
 
 if TYPE_CHECKING:
@@ -459,6 +460,7 @@ def moto_cloud(
         mock_aws(),
         _shared_clients(),
         one_write_at_a_time(),
+        listing_as_on_aws(),
         glacier_as_on_aws() as glacier,
     ):
         _forget()

@@ -74,7 +74,10 @@ class S3Inventory:
             raise InventoryInvalid(f"{manifest} lists no file {file} with a key and an MD5checksum") from error
         columns = _columns(report)
         with _reading(key):
-            body = _Hashing(self.client.get_object(Bucket=self._bucket_and_prefix()[0], Key=key)["Body"])
+            stream = self._open(key)
+            if stream is None:
+                raise InventoryInvalid(f"{key} is not there any more")
+            body = _Hashing(stream)
             with gzip.GzipFile(fileobj=body, mode="rb") as unpacked:
                 lines = csv.reader(io.TextIOWrapper(unpacked, encoding="utf-8", newline=""))
                 for number, fields in enumerate(lines, start=1):
@@ -113,13 +116,17 @@ class S3Inventory:
 
     def _read(self, key: str) -> bytes | None:
         with _reading(key):
-            try:
-                answer = self.client.get_object(Bucket=self._bucket_and_prefix()[0], Key=key)
-            except ClientError as error:
-                if status(error) == 404:
-                    return None
-                raise
-            return answer["Body"].read()
+            stream = self._open(key)
+            return stream.read() if stream is not None else None
+
+    def _open(self, key: str) -> Any:
+        """The bytes of an object, to be read; None if there is none."""
+        try:
+            return self.client.get_object(Bucket=self._bucket_and_prefix()[0], Key=key)["Body"]
+        except ClientError as error:
+            if status(error) == 404:
+                return None
+            raise
 
 
 @contextmanager
