@@ -20,7 +20,6 @@ from neve.domain.audit import (
     Report,
     Run,
     RunRequest,
-    Verdict,
     need,
     render_run_request,
     run_id,
@@ -135,8 +134,10 @@ def _rows(deployed: Stack, order: Order) -> tuple[ArchiveRow, ...]:
     rows = tuple(row for row in found.values() if row)
     if order.repair and rows[0].superseded_by:
         by = rows[0].superseded_by
-        typer.echo(f"neve: archive {rows[0].serial} is repaired already: archive {by} stands for it.", err=True)
-        raise typer.Exit(PROBLEM)
+        typer.echo(
+            f"neve: archive {rows[0].serial} is repaired already: archive {by} stands for it. What is left is seen to.",
+            err=True,
+        )
     return rows
 
 
@@ -259,7 +260,7 @@ def _look(deployed: Stack, run: Run, *, wait: bool = False) -> Sight:
             row=deployed.archives.get(report.archive) if report.verdict not in QUIET else None,
             last=last.get(report.archive),
             repaired=repairs[report.archive],
-            rows_repaired=run.repair and report.verdict is Verdict.INDEX_WRONG,
+            rows_repaired=bool(report.rows_repaired),
         )
         for report in reports
     )
@@ -332,7 +333,7 @@ def show_archive(deployed: Stack, serial: int, *, as_json: bool) -> None:
             row=row,
             last=last,
             repaired=repaired(deployed, found),
-            rows_repaired=run.repair and found.verdict is Verdict.INDEX_WRONG,
+            rows_repaired=bool(found.rows_repaired),
         )
     if as_json:
         output.document(

@@ -140,7 +140,6 @@ class AuditStack(cdk.Stack):
             config=StartAuditConfig(
                 content_bucket=storage.content_bucket.bucket_name,
                 archive_bucket=storage.archive_bucket.bucket_name,
-                files_table=storage.files_table.table_name,
                 archives_table=storage.archives_table.table_name,
                 restores_table=storage.restores_table.table_name,
                 audits_table=storage.audits_table.table_name,

@@ -123,7 +123,9 @@ class History:
         last = self.audits.last_rows.get(serial) or LastAudit(archive=serial, begun_at=at)
         self.audits.last_rows[serial] = replace(last, begun_at=at)
 
-    def end(self, run_id: str, serial: int, findings: Sequence[Finding] = (), repair: str = "") -> Report:
+    def end(
+        self, run_id: str, serial: int, findings: Sequence[Finding] = (), repair: str = "", rows_repaired: int = 0
+    ) -> Report:
         """End an archive's audit with these findings."""
         audit = self.audits.rows.pop((run_id, serial))
         at = audit.begun_at + timedelta(hours=1)
@@ -131,7 +133,13 @@ class History:
         found = [finding.verdict for finding in findings]
         verdicts = [*found, *[Verdict.INTACT] * (row.files - len(found))]
         report = report_of(
-            audit, now=at, verdicts=verdicts, findings=findings, size_bytes=row.size_bytes, repair=repair
+            audit,
+            now=at,
+            verdicts=verdicts,
+            findings=findings,
+            size_bytes=row.size_bytes,
+            repair=repair,
+            rows_repaired=rows_repaired,
         )
         self.audits.ended[report.id] = report
         run = self.audits.run_rows[run_id]

@@ -529,7 +529,7 @@ def moto_cloud(
             ),
             ExtractConfig(**tables, **restores, content_bucket=CONTENT, files_table=FILES, threads=4),
             StartAuditConfig(
-                **audits,
+                **{name: value for name, value in audits.items() if name != "files_table"},
                 tier="bulk",
                 source="read",
                 horizon_days=365,

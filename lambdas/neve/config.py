@@ -131,7 +131,6 @@ class StartAuditConfig:
 
     content_bucket: str
     archive_bucket: str
-    files_table: str
     archives_table: str
     restores_table: str
     audits_table: str
@@ -174,8 +173,8 @@ class VerifyAuditConfig:
 class ReconcileConfig:
     """Settings of Reconcile.
 
-    Versions younger than `grace_h` hours may be without a row. `inventory` is where S3 Inventory puts its reports on the
-    content bucket, `s3://bucket/prefix/`; "" has the bucket listed.
+    Versions younger than `grace_h` hours may be without a row. `inventory` is where S3 Inventory puts its reports on
+    the content bucket, `s3://bucket/prefix/`; "" has the bucket listed.
     """
 
     content_bucket: str

@@ -460,7 +460,7 @@ def test_an_audit_ends_in_one_step(audits: Audits) -> None:
     opened(audits)
     leased = begun(audits)
     findings = (*map(finding, BAD_KEYS), Finding(verdict=Verdict.CONTAINER_DAMAGED, evidence="e" * 300))
-    ended = report(leased, Verdict.LOST, findings=findings, found=77, repair="b" * 32)
+    ended = report(leased, Verdict.LOST, findings=findings, found=77, repair="b" * 32, rows_repaired=3)
     assert audits.finish(leased, ended, owner="me")
     assert audits.waiting(7) == []
     assert list(audits.reports()) == [ended]

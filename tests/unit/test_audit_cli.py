@@ -385,14 +385,18 @@ def test_a_repair_asks_for_the_archive_at_the_standard_tier(operator: Operator) 
     assert (request.archives, request.repair) == ((2,), True)
 
 
-def test_a_repair_is_not_asked_for_by_a_dry_run_nor_of_what_is_not_there_or_repaired(operator: Operator) -> None:
-    rows = operator.history.archives.rows
-    rows[3] = replace(rows[3], superseded_by=4)
+def test_a_repair_is_not_asked_for_by_a_dry_run_nor_of_what_is_not_there(operator: Operator) -> None:
     assert operator.run("repair", "2", "--dry-run").exit_code == 0
-    told = operator.run("repair", "3")
-    assert (told.exit_code, "archive 4 stands for it" in told.stderr) == (1, True)
     assert operator.run("repair", "17").exit_code == 1
     assert operator.sent == []
+
+
+def test_what_was_repaired_in_part_is_repaired_again_and_told_of(operator: Operator) -> None:
+    rows = operator.history.archives.rows
+    rows[3] = replace(rows[3], superseded_by=4)
+    told = operator.run("repair", "3")
+    assert (told.exit_code, "archive 4 stands for it" in told.stderr) == (0, True)
+    assert len(operator.sent) == 1
 
 
 def test_waiting_for_a_repair_tells_which_archive_stands_for_the_damaged_one(operator: Operator) -> None:
@@ -449,7 +453,10 @@ def test_where_nothing_is_damaged_a_repair_has_nothing_to_do(operator: Operator)
 
 
 def test_wrong_rows_are_put_right_in_place(operator: Operator) -> None:
-    stages(operator, lambda: operator.history.end(operator.begun(), 3, [finding(Verdict.INDEX_WRONG, "a")]))
+    stages(
+        operator,
+        lambda: operator.history.end(operator.begun(), 3, [finding(Verdict.INDEX_WRONG, "a")], rows_repaired=1),
+    )
     told = operator.run("repair", "3", "--wait")
     assert told.exit_code == 0
     assert "repaired: its rows in the index; `neve audit run --archive 3` proves it" in told.stdout

@@ -231,6 +231,7 @@ def _report_row(report: Report) -> Row:
         "found": number(report.found),
         "findings": pack([_finding_fields(finding) for finding in report.findings]),
         "repair": text(report.repair),
+        "rows_repaired": number(report.rows_repaired),
         **{_counter(verdict): number(count) for verdict, count in report.counts.items()},
     }
 
@@ -248,6 +249,7 @@ def _to_report(row: Mapping[str, Any]) -> Report:
         findings=tuple(map(_finding, unpack(row, "findings"))),
         found=integer(row, "found"),
         repair=string(row, "repair"),
+        rows_repaired=integer(row, "rows_repaired"),
     )
 
 

@@ -424,7 +424,8 @@ def audit_id(run: str, archive: int) -> str:
 class Report:
     """How an audit ended. `counts` are of members; `findings` the worst of them, of `found` in all.
 
-    `size_bytes` were read of the archive. `repair` is the bundle that repairs it, "" if none was ordered.
+    `size_bytes` were read of the archive. `repair` is the bundle that repairs it, "" if none was ordered;
+    `rows_repaired` counts wrong rows of the index that were put right in place.
     """
 
     run: str
@@ -438,6 +439,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     found: int = 0
     repair: str = ""
+    rows_repaired: int = 0
 
     @property
     def id(self) -> str:
@@ -453,6 +455,7 @@ def report_of(
     findings: Sequence[Finding],
     size_bytes: int,
     repair: str = "",
+    rows_repaired: int = 0,
 ) -> Report:
     """The report on an audit that ends now."""
     listed = list(verdicts)
@@ -470,6 +473,7 @@ def report_of(
         findings=tuple(kept),
         found=len(findings),
         repair=repair,
+        rows_repaired=rows_repaired,
     )
 
 
@@ -665,7 +669,9 @@ def _counts(report: Report) -> str:
 
 def _next(report: Report) -> list[str]:
     commands = []
-    if report.repair:
+    if report.rows_repaired:
+        commands.append(f"nothing, {report.rows_repaired} rows of the index were put right")
+    elif report.repair:
         commands.append(f"nothing, it is being repaired: `neve audit show {report.run}`")
     elif report.verdict in REPAIRABLE:
         commands.append(f"neve audit repair {report.archive}")

@@ -146,16 +146,18 @@ class AuditVerifier:
             return None
         if judged.unread and audit.tries < PATIENCE:
             raise Transient(judged.unread)
-        repair = self._repair(audit, row, judged, owner)
-        if repair is None:
+        repaired = self._repair(audit, row, judged, owner)
+        if repaired is None:
             return None
+        bundle, rows_repaired = repaired
         report = report_of(
             audit,
             now=self.clock(),
             verdicts=judged.verdicts.values(),
             findings=judged.findings,
             size_bytes=judged.size_bytes,
-            repair=repair,
+            repair=bundle,
+            rows_repaired=rows_repaired,
         )
         if not self.audits.finish(audit, report, owner=owner):
             return None  # the lease ran out, and who took it over ends it
@@ -261,19 +263,18 @@ class AuditVerifier:
 
     # -- Repair ------------------------------------------------------------------------------------------------------
 
-    def _repair(self, audit: Audit, row: ArchiveRow, judged: _Judged, owner: str) -> str | None:
-        """Repair what was found, if that is wanted; the bundle that does it, "" if it takes none.
+    def _repair(self, audit: Audit, row: ArchiveRow, judged: _Judged, owner: str) -> tuple[str, int] | None:
+        """Repair what was found, if that is wanted; the bundle that does it ("": none), and how many rows were changed.
 
         None if another archive has to be thawed first, which holds intact bytes that are nowhere else.
         """
         found = {finding.verdict for finding in judged.findings} & REPAIRABLE
         if not found or not (audit.repair or self.automatic):
-            return ""
+            return "", 0
         if found == {Verdict.INDEX_WRONG}:
-            self._repair_rows(row, judged)
-            return ""
+            return "", self._repair_rows(row, judged)
         if not judged.members:
-            return ""
+            return "", 0
         if self._others_asleep(audit, row, judged, owner):
             self.audits.release(audit, owner=owner, due_at=self.clock() + ANOTHER)
             return None
@@ -281,7 +282,7 @@ class AuditVerifier:
             # What is intact in the damaged archive alone is read from it once more, when the new one is written. It is
             # warm, so this sends word here: before the wait above it would have the archive read over and over.
             self.thawer.ensure(row, need(Tier.STANDARD, repair=True), owner=owner)
-        return self.repairer.order(row, self._held(row, judged), run=audit.run, now=self.clock()).id
+        return self.repairer.order(row, self._held(row, judged), run=audit.run, now=self.clock()).id, 0
 
     def _held(self, row: ArchiveRow, judged: _Judged) -> list[ObjectVersion]:
         """Every version whose bytes the archive holds: its members, and what restores have made out of them.
@@ -301,17 +302,19 @@ class AuditVerifier:
             ]
         return members + restored
 
-    def _repair_rows(self, row: ArchiveRow, judged: _Judged) -> None:
-        """Put rows right that contradict a manifest which archive and source agree with."""
+    def _repair_rows(self, row: ArchiveRow, judged: _Judged) -> int:
+        """Put rows right that contradict a manifest which archive and source agree with; how many."""
+        repaired = 0
         manifest = manifest_of(self.store, row)
         implied = {(each.key, each.pin): each for each in rows(manifest)} if manifest else {}
         for identity, verdict in judged.verdicts.items():
             if verdict is Verdict.INDEX_WRONG and identity in implied:
                 standing = judged.rows.get(identity)
                 if standing is None:
-                    self.files.record([implied[identity]])
+                    repaired += int(not self.files.record([implied[identity]]))
                 else:
-                    self.files.replace(standing, implied[identity])
+                    repaired += int(self.files.replace(standing, implied[identity]))
+        return repaired
 
     def _others_asleep(self, audit: Audit, row: ArchiveRow, judged: _Judged, owner: str) -> bool:
         """Whether other archives, which hold bytes that are at stake here, have to be thawed first."""
