@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neve.aws.glacier import S3ArchiveReader, S3Glacier
     from neve.aws.parked_table import DynamoParkingLot
     from neve.aws.queue import SqsQueue
+    from neve.aws.reconciles_table import DynamoReconciles
     from neve.aws.restores_table import DynamoRestores
     from neve.aws.thaws_table import DynamoThaws
     from neve.aws.topic import SnsTopic
@@ -176,6 +177,20 @@ class Stack:
         from neve.aws.queue import SqsQueue  # noqa: PLC0415
 
         return SqsQueue(self.sqs, self.outputs["DrillsQueue"])
+
+    @cached_property
+    def reconciles(self) -> DynamoReconciles:
+        """Passes of reconcile, and what they found."""
+        from neve.aws.reconciles_table import DynamoReconciles  # noqa: PLC0415
+
+        return DynamoReconciles(self.dynamodb, self.outputs["AuditsTable"])
+
+    @property
+    def reconciles_queue(self) -> SqsQueue:
+        """The queue of Reconcile."""
+        from neve.aws.queue import SqsQueue  # noqa: PLC0415
+
+        return SqsQueue(self.sqs, self.outputs["ReconcilesQueue"])
 
     @property
     def restored_topic(self) -> SnsTopic:
