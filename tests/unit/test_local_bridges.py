@@ -288,3 +288,19 @@ def test_tags_of_a_put_and_the_knowledge_that_a_key_is_free_are_permissions_of_t
     assert asked("PUT", "a//b") == asked("PUT", "a//b", {"x-amz-tagging": ""}) == []
     assert asked("GET", "none") == asked("HEAD", "none") == [listing]
     assert asked("GET", "tar") == asked("HEAD", "tar") == []
+
+
+def test_a_listing_of_versions_comes_encoded_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulated, "_list_object_versions", emulated._list_object_versions)
+    bridges.encoded_versions()
+    emulated._create_bucket("bucket", b"")
+    emulated._put_object("bucket", "\x01&<\r\n+ \u00fc", b"1", {})
+    try:
+        _, _, plain = emulated._list_object_versions("bucket", {"prefix": ["\x01"]})
+        _, _, encoded = emulated._list_object_versions("bucket", {"encoding-type": ["url"], "prefix": ["\x01"]})
+    finally:
+        emulated.reset()
+    assert b"EncodingType" not in plain
+    assert b"<Key>%01%26%3C%0D%0A%2B%20%C3%BC</Key>" in encoded
+    assert b"<Prefix>%01</Prefix>" in encoded
+    assert encoded.endswith(b"<EncodingType>url</EncodingType></ListVersionsResult>")
