@@ -20,7 +20,6 @@ from typing import Any
 from neve.domain.digest import ArchiveDigest, Digest, agree, stated
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.manifest import Manifest, Member, Source
-from neve.domain.restore import LARGEST_DAYS
 from neve.domain.thaw import Need, Tier
 from neve.errors import EventInvalid
 
@@ -593,9 +592,6 @@ def _serial(value: Any) -> int:
 def need(tier: Tier, *, repair: bool) -> Need:
     """What an audit asks of the thaw. A repair reads the archive again, and waits perhaps for another one."""
     return Need(tier=Tier.STANDARD, days=3) if repair else Need(tier=tier, days=1)
-
-
-assert LARGEST_DAYS >= 3
 
 
 # -- What a person is told -------------------------------------------------------------------------------------------
