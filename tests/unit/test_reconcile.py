@@ -45,7 +45,7 @@ from neve.domain.reconcile import (
 from neve.domain.version import ObjectVersion
 from neve.errors import EventInvalid, NeveError, SourceDenied, Transient
 from neve.flows import compare
-from neve.flows.reconcile import MARGIN, PATIENCE
+from neve.flows.reconcile import MARGIN, PATIENCE, STEP
 from tests.memory import START
 from tests.memory_reconcile import DAY, OLD, YOUNG, Dated, Deadly, MemoryInventory, ReconcileWorld
 
@@ -623,10 +623,12 @@ def test_a_step_ends_in_time_for_its_record(world: ReconcileWorld) -> None:
             seen.append(until - world.now)
             return advance(*args, until=until)
 
-    until = world.now + timedelta(minutes=1)
+    until = world.now + timedelta(minutes=3)
     replace(reconciler, comparer=Spy()).start(StartRequest(id="p"))  # type: ignore[arg-type]
     replace(reconciler, comparer=Spy()).go_on(ShardRequest(of="p", number=0), owner="me", until=until)  # type: ignore[arg-type]
-    assert seen == [timedelta(minutes=1) - MARGIN]
+    until = world.now + timedelta(seconds=20)
+    replace(reconciler, comparer=Spy()).go_on(ShardRequest(of="p", number=1), owner="me", until=until)  # type: ignore[arg-type]
+    assert seen == [min(STEP, timedelta(minutes=3) - MARGIN), timedelta(seconds=15)]
 
 
 # Whatever happens
