@@ -7,11 +7,12 @@
 #   make deploy [CONTEXT="k=v k=v"]     deploy again into the local cloud, with settings
 #   make deploy TARGET=account          deploy into the AWS account that the shell's credentials open
 #   make bench                          measure; results go to docs/benchmarks.md
+#   make chaos                          the fault campaign: every fault is found, nothing else is an alarm
 #   make clean                          stop the local cloud; remove everything that can be made again
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format cloud cloud-stop deploy bench clean
+.PHONY: help setup demo test lint format cloud cloud-stop deploy bench chaos clean
 
 # The first Python that neve supports; name another one with PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -69,6 +70,9 @@ endif
 
 bench: setup
 	@"$(BIN)/python" -m bench
+
+chaos: setup
+	@"$(BIN)/python" -m tests.chaos.campaign
 
 clean:
 	@if [ -x "$(BIN)/neve" ]; then "$(BIN)/neve" local down --wipe || true; fi

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from neve.domain.sampling import (
     CATCH_UP,
     MONTH_DAYS,
+    PICKED_AT_ONCE,
     UNWRITTEN,
     Budget,
     Candidate,
@@ -389,6 +390,13 @@ def test_archives_are_picked_in_their_order_as_far_as_credit_goes() -> None:
     picked = pick(map(candidate, range(1, 10)), 3.7, room_bytes=1_000, room_micro_usd=1_000)
     assert [each.archive for each in picked.archives] == [1, 2, 3]
     assert picked.credit == pytest.approx(0.7)
+    assert picked.cut == 0
+
+
+def test_a_run_picks_no_more_than_one_item_holds_and_the_next_goes_on() -> None:
+    picked = pick(map(candidate, range(1, 10**6)), 50_000.5, room_bytes=10**9, room_micro_usd=10**9)
+    assert len(picked.archives) == PICKED_AT_ONCE > 10**8 / pass_days(365) / 24, "enough for a hundred million archives"
+    assert picked.credit == 50_000.5 - PICKED_AT_ONCE
     assert picked.cut == 0
 
 

@@ -22,6 +22,8 @@ AHEAD = 0.01
 AHEAD_DAYS = 3
 """The rolling pass is planned so much shorter than its horizon: thaws take up to two days, and are asked for hourly."""
 MONTH_DAYS = 365.25 / 12
+PICKED_AT_ONCE = 20_000
+"""A run is one item of DynamoDB, 400 KB, and sends its messages in one life; 10^8 archives take 11,500 an hour."""
 CATCH_UP = timedelta(days=7)
 """A pass that stood still makes up for so much of it at once."""
 
@@ -158,7 +160,7 @@ def pick(candidates: Iterable[Candidate], credit: float, *, room_bytes: int, roo
 
     What is cut has used up its credit as well: so it is counted once, and the next month goes on at the usual pace.
     """
-    quota = math.floor(credit)
+    quota = min(math.floor(credit), PICKED_AT_ONCE)
     taken: list[Candidate] = []
     cut = 0
     for candidate in candidates:
