@@ -15,6 +15,7 @@ from bench import (
     memory,
     planning,
     read_bytes,
+    reconciling,
     report,
     restore_cost,
     s3_clients,
@@ -36,6 +37,7 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[[Machine], Section]]] = {
     "h": ("time and memory of the command for a million lines", planning.measure),
     "i": ("from a thawed archive to the file in its place", thawed.measure),
     "j": ("requests, units and dollars per file restored", restore_cost.measure),
+    "k": ("versions that a shard of reconcile goes over", reconciling.measure),
 }
 
 
