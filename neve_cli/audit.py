@@ -50,14 +50,14 @@ def run(
 
 @app.command("list")
 def list_runs(
-    limit: Annotated[int, typer.Option(min=1, help="So many.")] = 50,
+    last: Annotated[int, typer.Option("--last", metavar="N", min=1, help="Only the newest N.")] = 50,
     as_json: AsJson = False,
     stack_name: StackName = DEFAULT_STACK,
 ) -> None:
-    """Runs of audits, the newest first, and how they went."""
-    from neve_cli.audit_runs import list_newest  # noqa: PLC0415
+    """Runs of audits, and how they went; the newest at the end, as with the other lists."""
+    from neve_cli.audit_runs import list_last  # noqa: PLC0415
 
-    list_newest(stack.find(stack_name), limit, as_json=as_json)
+    list_last(stack.find(stack_name), last, as_json=as_json)
 
 
 @app.command()

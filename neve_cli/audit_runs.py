@@ -270,9 +270,9 @@ def _look(deployed: Stack, run: Run, *, wait: bool = False) -> Sight:
     return Sight(run=run, ended=ended, waiting=thaws)
 
 
-def list_newest(deployed: Stack, limit: int, *, as_json: bool) -> None:
-    """The newest runs."""
-    runs = islice(deployed.audits.runs(newest_first=True), limit)
+def list_last(deployed: Stack, last: int, *, as_json: bool) -> None:
+    """The last runs, the newest at the end."""
+    runs = list(islice(deployed.audits.runs(newest_first=True), last))[::-1]
     if as_json:
         output.array(_run_fields(run) for run in runs)
         return

@@ -14,7 +14,8 @@ import pytest
 
 from neve.aws.audits_table import DynamoAudits
 from neve.domain.audit import Report, RunRequest, Verdict, render_run_request
-from neve.domain.index import FileRow
+from neve.domain.events import DRILL_PREFIX
+from neve.domain.index import FileRow, shard, sort_key
 from neve.domain.manifest import Manifest, manifest_key
 from neve_local.damage import StoredVersion
 from tests.deployed import Stacks, neve, policy
@@ -104,6 +105,31 @@ def told(operator: dict[str, str], *words: str) -> tuple[int, dict[str, Any]]:
 def report_on(audits: DynamoAudits, run: str, serial: int) -> Report:
     (report,) = [report for report in audits.reports(run) if report.archive == serial]
     return report
+
+
+def test_a_drill_rehearses_files_and_leaves_nothing_behind(
+    stacks: Stacks, collection: Collection, operator: dict[str, str]
+) -> None:
+    ended = neve(operator, "drill", "run", "--files", "3", "--wait", "--json")
+    assert ended.exit_code == 0, (ended.stdout, ended.stderr)
+    for bucket in (stacks.outputs["ContentBucket"], stacks.outputs["DrillBucket"]):
+        left = stacks.s3.list_object_versions(Bucket=bucket, Prefix=DRILL_PREFIX)
+        assert not left.get("Versions")
+        assert not left.get("DeleteMarkers")
+
+
+def test_a_reconciliation_puts_a_missing_row_back(
+    stacks: Stacks, collection: Collection, operator: dict[str, str]
+) -> None:
+    row = collection.rows[FILES[0]]
+    stacks.cloud.session().client("dynamodb").delete_item(
+        TableName=stacks.outputs["FilesTable"],
+        Key={"shard": {"N": str(shard(row.key))}, "sort": {"B": sort_key(row.key, row.pin)}},
+    )
+    ended = neve(operator, "reconcile", "--wait", "--json")
+    assert ended.exit_code in (0, 1), (ended.stdout, ended.stderr)
+    (back,) = stacks.rows([(row.key, row.version_id)]).values()
+    assert back == row
 
 
 def test_each_damage_is_named_and_repaired_and_what_was_changed_by_right_is_not(

@@ -234,14 +234,14 @@ def test_interrupted_it_says_that_the_run_goes_on(operator: Operator) -> None:
 # -- list and show ---------------------------------------------------------------------------------------------------
 
 
-def test_runs_are_listed_newest_first(operator: Operator) -> None:
+def test_the_last_runs_are_listed_the_newest_at_the_end(operator: Operator) -> None:
     for days in (3, 2, 1):
         operator.history.run(NOW - days * DAY, {RANDOM: [days]}, findings={2: [DAMAGED]}, cut=days)
-    lines = operator.run("list", "--limit", "2").stdout.splitlines()
+    lines = operator.run("list", "--last", "2").stdout.splitlines()
     assert lines[0].split()[0] == "RUN"
-    assert [line.split()[0] for line in lines[1:]] == ["20261121-120000-00000000", "20261120-120000-00000000"]
-    assert lines[2].endswith("1 archive damaged")
-    assert [run["left_out"] for run in operator.read("list")] == [1, 2, 3]
+    assert [line.split()[0] for line in lines[1:]] == ["20261120-120000-00000000", "20261121-120000-00000000"]
+    assert lines[1].endswith("1 archive damaged")
+    assert [run["left_out"] for run in operator.read("list")] == [3, 2, 1]
     assert operator.run("list").exit_code == 0
 
 
