@@ -515,6 +515,25 @@ def test_a_large_object_has_the_verdicts_of_a_member(by_crc: bool) -> None:
         cloud.consistent()
 
 
+def test_a_large_object_of_which_nothing_states_a_hash_is_not_read() -> None:
+    cloud = AuditCloud()
+    cloud.with_film("film", b"frames " * 2_000, by_crc=True)
+    del cloud.store.manifests[1]
+    assert cloud.audit() == {"": Verdict.MANIFEST_WRONG}
+    assert not cloud.reader.reads
+
+
+def test_a_checksum_of_s3_that_differs_is_not_taken_on_trust() -> None:
+    """Which of the two is wrong, what S3 keeps or what the manifest states, only the bytes can tell."""
+    cloud = AuditCloud(read=False)
+    cloud.with_files(BODIES)
+    for key in KEYS:
+        source, body = cloud.content.objects[key, "v1"]
+        cloud.content.objects[key, "v1"] = (replace(source, checksums={"CRC64NVME": "AAAAAAAAAAA="}), body)
+    cloud.change_manifest("b", 1, checksums={"CRC64NVME": "AQAAAAAAAAA="})
+    assert cloud.audit() == {"": Verdict.MANIFEST_WRONG}
+
+
 def test_a_large_object_is_hashed_over_as_many_lives_as_it_takes() -> None:
     """Each life has time for one piece; every byte is read once."""
     cloud = AuditCloud(lived_until=lambda now: now + timedelta(seconds=1))
