@@ -1,4 +1,4 @@
-"""`make demo`: real files into Glacier archives and back, on the local cloud, with proof.
+"""`make demo`: real files into Glacier archives and back, on the local cloud, with proof; damage found and repaired.
 
 Started as `python -m neve_local.demo`. It uses the project's local cloud: each run has a key prefix of its own, and
 looks at nothing that was there before. A cloud that was running already is left running.
@@ -13,20 +13,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.text import Text
 
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
+from neve.aws.audits_table import DynamoAudits
+from neve.aws.drills_table import DynamoDrills
 from neve.aws.files_table import DynamoFiles
 from neve.aws.ledger import Ledger
 from neve.aws.parked_table import DynamoParkingLot
@@ -35,11 +38,13 @@ from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.parked import REMEDIES, Parked
 from neve.errors import NeveError
 from neve_local.cloud import DEFAULT_FOLDER, PROJECT, LocalCloud
+from neve_local.damage import StoredVersion
+from neve_local.demo_audit import Auditing, choose_trial
 from neve_local.demo_files import USUAL_COUNT, Choice, Chosen, choose, standard_library
 from neve_local.demo_logs import ARCHIVING, RESTORING, Requests, read_passed_over, read_requests, read_thaws
 from neve_local.demo_proof import Identity, Proof, Uploaded
 from neve_local.demo_report import Outcome, Run, show, write
-from neve_local.demo_restore import Restoration, Restored, choose_deletion, operator_environment, run_command
+from neve_local.demo_restore import Restoration, Restored, choose_deletion, run_as_operator
 from neve_local.demo_view import Flow, View, size
 
 if TYPE_CHECKING:
@@ -60,6 +65,9 @@ TIMEOUTS = {
     "sweep_timeout_s": 20,
     "plan_timeout_s": 20,
     "extract_timeout_s": 60,
+    "audit_timeout_s": 60,
+    "drill_timeout_s": 60,
+    "reconcile_timeout_s": 60,
 }
 """Shorter than in an account: a function that is killed has its messages back after six of them, while one looks on."""
 STALL_S = 400
@@ -101,6 +109,8 @@ class Deployment:
     bundles: DynamoBundles
     files: DynamoFiles
     restores: DynamoRestores
+    audits: DynamoAudits
+    drills: DynamoDrills
     parking_lot: DynamoParkingLot
     store: S3ArchiveStore
     ledger: Ledger
@@ -144,6 +154,8 @@ def connect(cloud: LocalCloud, outputs: Mapping[str, str]) -> Deployment:
         bundles=DynamoBundles(dynamodb, outputs["ArchivesTable"]),
         files=DynamoFiles(dynamodb, outputs["FilesTable"]),
         restores=DynamoRestores(dynamodb, outputs["RestoresTable"]),
+        audits=DynamoAudits(dynamodb, outputs["AuditsTable"]),
+        drills=DynamoDrills(dynamodb, outputs["AuditsTable"]),
         parking_lot=DynamoParkingLot(dynamodb, outputs["ParkedTable"]),
         store=S3ArchiveStore(s3, outputs["ArchiveBucket"], outputs["ContentBucket"], outputs["StorageClass"]),
         ledger=ledger,
@@ -176,7 +188,7 @@ class Demo:
         )
 
     def run(self) -> Outcome:
-        """Upload, wait, delete and restore some, prove."""
+        """Upload, wait, delete and restore some, prove; then damage an archive, and have that found and repaired."""
         began = time.monotonic()
         with self._view.flowing(len(self._choice.files)), ThreadPoolExecutor(UPLOAD_THREADS) as pool:
             uploading = [pool.submit(self._upload, file) for file in self._choice.files]
@@ -195,7 +207,7 @@ class Demo:
         time.sleep(LOGGED_S)
         archiving = self._requests(ARCHIVING)  # before restored files make these functions run again
         restored = self._restore(found)
-        return self._prove(found, problems, upload_s, archiving, restored)
+        return self._audit(self._prove(found, problems, upload_s, archiving, restored))
 
     def _upload(self, file: Chosen) -> None:
         try:
@@ -280,10 +292,15 @@ class Demo:
         return restored
 
     @cached_property
+    def _command(self) -> Callable[[Sequence[str], Callable[[str], None]], int]:
+        """Runs a command as an operator does."""
+        return partial(run_as_operator, self._deployment.cloud, self._deployment.outputs)
+
+    @cached_property
     def _restoration(self) -> Restoration:
         deployment = self._deployment
         return Restoration(
-            command=partial(run_command, operator_environment(deployment.cloud)),
+            command=self._command,
             s3=deployment.s3,
             bucket=deployment.outputs["ContentBucket"],
             files=deployment.files,
@@ -326,9 +343,7 @@ class Demo:
             problems.append(
                 f"S3 was asked for {thaws.asked} thaws of {len(restored.thawed)} archives: one each is enough"
             )
-        for name, count in self._deployment.dead_letters().items():
-            if count > self._before.dead_letters.get(name, 0):
-                problems.append(f"{name} holds {count} messages that failed for good: `neve status`")
+        problems += self._failed_for_good()
         in_index = set(wanted)
         return Outcome(
             uploaded=uploaded,
@@ -345,6 +360,71 @@ class Demo:
             restoring=self._requests(RESTORING),
             problems=problems,
             upload_s=upload_s,
+        )
+
+    def _failed_for_good(self) -> list[str]:
+        return [
+            f"{name} holds {count} messages that failed for good: `neve status`"
+            for name, count in self._deployment.dead_letters().items()
+            if count > self._before.dead_letters.get(name, 0)
+        ]
+
+    def _audit(self, outcome: Outcome) -> Outcome:
+        """Have two of the archives audited, one of them after a bit of it was turned over, and repaired.
+
+        Only if all is well so far: damage done on purpose must not stand in the way of whoever looks for another.
+        """
+        if outcome.problems:
+            return replace(outcome, not_audited="nothing is damaged on purpose where something is wrong already")
+        trial = choose_trial(outcome.archives, outcome.found, self._stands)
+        if trial is None:
+            return replace(outcome, not_audited="there is no tar archive with a file that has bytes")
+        known = self._new_parked()
+        audited = self._auditing.audit(
+            trial,
+            {each.file.key: each.file for each in outcome.uploaded},
+            frozenset(row.serial for row in outcome.archives),
+        )
+        parked = [
+            f"parked: {item.reason}: {item.detail}"
+            for parked_id, item in self._new_parked().items()
+            if parked_id not in known
+        ]
+        return replace(outcome, audited=audited, problems=[*audited.problems, *parked, *self._failed_for_good()])
+
+    def _stands(self, row: FileRow) -> bool:
+        """Whether the version is in the content bucket, hidden or not."""
+        deployment = self._deployment
+        try:
+            deployment.s3.head_object(Bucket=deployment.outputs["ContentBucket"], Key=row.key, VersionId=row.version_id)
+        except ClientError:
+            return False
+        return True
+
+    @property
+    def _auditing(self) -> Auditing:
+        deployment = self._deployment
+
+        def damage(archive: ArchiveRow, offset_bytes: int) -> None:
+            StoredVersion(
+                layout=deployment.cloud.layout,
+                bucket=deployment.store.bucket,
+                key=archive.object_key,
+                version_id=archive.object_version_id,
+            ).flip(offset_bytes)
+
+        return Auditing(
+            command=self._command,
+            prefix=self._choice.prefix,
+            archives=deployment.archives,
+            files=deployment.files,
+            audits=deployment.audits,
+            drills=deployment.drills,
+            store=deployment.store,
+            damage=damage,
+            compare=partial(self._proof().compare, tell=lambda *_: None),
+            tell=self._view.say,
+            printed=self._view.printed,
         )
 
     def _settle(self, restored: Restored) -> tuple[int, list[str]]:
@@ -391,7 +471,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make demo",
         description="Puts real files into S3 on the local cloud, waits until they are in Glacier archives, deletes and "
-        "restores some, and proves that each of them comes back byte for byte.",
+        "restores some, and proves that each of them comes back byte for byte. Then it damages an archive, and has "
+        "that found and repaired.",
     )
     parser.add_argument("--files", type=Path, help="a folder of your own (default: Python's standard library)")
     parser.add_argument("--count", type=int, help=f"at most so many of them (default: {USUAL_COUNT} without --files)")
@@ -492,13 +573,14 @@ The local cloud is still running. To go on:
   neve archives
   neve restore {shlex.quote(key)} restored/ --wait
   neve jobs
+  neve audit report
   neve local down{where}
 """
     )
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the demo; the exit status is not 0 unless every file came back."""
+    """Run the demo; the exit status is not 0 unless every file came back, and the damage was found and repaired."""
     options = arguments(sys.argv[1:] if words is None else words)
     view = View(Console(highlight=False, soft_wrap=True))
     try:

@@ -18,6 +18,7 @@ from neve.domain.cost import MILLION, US_EAST_1, Bill, Workload, counted, floor,
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.parked import Parked
 from neve.domain.thaw import PROMISES
+from neve_local.demo_audit import Audited
 from neve_local.demo_logs import Requests, Thaws
 from neve_local.demo_proof import Identity, Uploaded
 from neve_local.demo_restore import Restored
@@ -30,6 +31,7 @@ class Outcome:
 
     `archiving` and `restoring` are what the functions of the two threads asked of AWS. `restored` is None if there was
     nothing to restore; `passed_over` counts restored versions that archiving has passed over, `archived_again` others.
+    If `audited` is None, `not_audited` says why.
     """
 
     uploaded: Sequence[Uploaded]
@@ -46,6 +48,8 @@ class Outcome:
     restoring: Requests
     problems: list[str]
     upload_s: float
+    audited: Audited | None = None
+    not_audited: str = ""
 
 
 def bill_as_they_came(outcome: Outcome, storage_class: str) -> Bill:
@@ -184,6 +188,36 @@ def as_json(run: Run) -> dict[str, Any]:
         "restore_mismatches": outcome.restored.mismatches if outcome.restored else 0,
         "thaws": outcome.thaws.asked,
         "restore": _restore_json(run, outcome.restored) if outcome.restored else None,
+        "audit": _audit_json(outcome.audited, outcome.not_audited),
+    }
+
+
+def _audit_json(audited: Audited | None, skipped: str) -> dict[str, Any]:
+    if audited is None:
+        counts = dict.fromkeys(("audited", "damaged_injected", "damaged_found", "repaired"), 0)
+        return {**counts, "verdicts": {}, "files_moved": 0, "seconds": 0.0, "skipped": skipped}
+    trial, drilled = audited.trial, audited.drilled
+    return {
+        "audited": len(audited.reports),
+        "damaged_injected": 1,
+        "damaged_found": int(audited.damage_found),
+        "repaired": int(audited.repaired.good),
+        "verdicts": {verdict.value: count for verdict, count in audited.verdicts.items()},
+        "files_moved": audited.repaired.moved,
+        "seconds": round(audited.seconds, 1),
+        "intact": trial.intact.serial,
+        "damaged": trial.damaged.serial,
+        "damaged_file": trial.file.key,
+        "repaired_by": audited.repaired.by or None,
+        "commands": [list(words) for words in audited.commands],
+        "drill": {
+            "files": drilled.files,
+            "places": drilled.places,
+            "good": drilled.good,
+            "seconds": round(drilled.seconds, 1),
+        }
+        if drilled
+        else None,
     }
 
 
@@ -292,6 +326,10 @@ def show(run: Run, console: Console) -> None:
     )
     if outcome.restored:
         _show_restored(run, outcome.restored, console)
+    if outcome.audited:
+        _show_audited(outcome.audited, console)
+    else:
+        console.print(f"No audit: {outcome.not_audited}.", markup=False)
 
 
 def _show_restored(run: Run, restored: Restored, console: Console) -> None:
@@ -316,6 +354,29 @@ def _show_restored(run: Run, restored: Restored, console: Console) -> None:
                 + (f"   (S3 takes {soon:g} to {late:g} hours to thaw)" if late else ""),
                 "list price": ",   ".join(f"{f'{tier} ' if promises else ''}${usd:.4f}" for tier, usd in prices.items())
                 + "   (functions' time apart)",
+            }
+        )
+    )
+
+
+def _show_audited(audited: Audited, console: Console) -> None:
+    trial, repaired = audited.trial, audited.repaired
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in audited.verdicts.items())
+    console.print(
+        Text("Audited, damaged on purpose, found, repaired", style="bold"),
+        f"[dim](`neve audit run`, `neve audit repair`; {audited.seconds:.0f} s)[/dim]",
+    )
+    console.print(
+        rows(
+            {
+                "audited": f"{len(audited.reports):,} archives; files by verdict: {verdicts}",
+                "damaged": f"one bit of 1 file in archive {trial.damaged.serial}, on disk   "
+                f"{'found, and nothing else' if audited.damage_found else 'NOT FOUND'}",
+                "repaired": f"archive {repaired.by} stands for it: {repaired.moved:,} rows of the index name it now, "
+                "each for a file that is in it as it is on disk"
+                if repaired.good
+                else "NO",
+                **({"drill": audited.drilled.sentence} if audited.drilled else {}),
             }
         )
     )

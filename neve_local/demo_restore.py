@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -25,13 +27,14 @@ from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.restore import Ending, Job
 from neve.domain.selection import CONTENT, folder_path
 from neve.domain.thaw import Need, Tier, needs_thaw, read_uses, thaw_uses
-from neve_local.cloud import LocalCloud
+from neve_local.cloud import ACCOUNT, LocalCloud
 from neve_local.demo_files import Chosen
 from neve_local.demo_proof import CHUNK_BYTES, Identity, Uploaded, pieces
 from neve_local.deployment import cdk_environment
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+    from types_boto3_sts.type_defs import CredentialsTypeDef
 
 COMMANDS = Path(sys.executable).parent
 BATCH_FILES = 220
@@ -43,6 +46,12 @@ PATIENCE_S = 900
 THREADS = 8
 
 _PATTERN = frozenset("*?[")
+_ASSUMED_BY_THE_ACCOUNT = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
+    ],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,10 +305,32 @@ class Restoration:
         return problems
 
 
-def operator_environment(cloud: LocalCloud) -> dict[str, str]:
-    """The variables under which a command finds the cloud: those of `cdk`, for the same reasons."""
+def run_as_operator(
+    cloud: LocalCloud, outputs: Mapping[str, str], words: Sequence[str], printed: Callable[[str], None]
+) -> int:
+    """As run_command, in the role of somebody who has the policies NeveObserver and NeveOperator, and nothing else."""
+    iam: Any = cloud.session().client("iam")
+    name = f"neve-demo-operator-{secrets.token_hex(4)}"
+    with ExitStack() as undone:  # a policy that a role has could not be replaced by the next deployment
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_ASSUMED_BY_THE_ACCOUNT))["Role"]
+        undone.callback(iam.delete_role, RoleName=name)
+        for policy in (outputs["NeveObserverPolicy"], outputs["NeveOperatorPolicy"]):
+            iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+            undone.callback(iam.detach_role_policy, RoleName=name, PolicyArn=policy)
+        sts = cloud.session().client("sts")
+        given = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="demo")["Credentials"]
+        return run_command(operator_environment(cloud, given), words, printed)
+
+
+def operator_environment(cloud: LocalCloud, given: CredentialsTypeDef) -> dict[str, str]:
+    """The variables under which a command finds the cloud, as `given`: those of `cdk`, for the same reasons."""
     variables = cdk_environment(cloud.environment(), os.environ, folder=cloud.layout.folder)
-    return {name: value for name, value in variables.items() if name != "NEVE_STACK"}
+    credentials = {
+        "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": given["SessionToken"],
+    }
+    return {name: value for name, value in {**variables, **credentials}.items() if name != "NEVE_STACK"}
 
 
 def run_command(environment: Mapping[str, str], words: Sequence[str], printed: Callable[[str], None]) -> int:
