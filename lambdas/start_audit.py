@@ -65,6 +65,7 @@ def starter() -> AuditStarter:
             pace=Pace(per_s=settings.requests_per_s, monotonic=time.monotonic, sleep=time.sleep),
             cap_micro_usd=0,
             clock=now,
+            counted=False,
         ),
         audits_queue=SqsQueue(clients.sqs(), settings.audits_queue_url),
         verify_queue=verify_queue,
@@ -99,10 +100,11 @@ def _start(record: SQSRecord, context: LambdaContext) -> None:
             logger().info("drawn", run=run.id, archives=run.archives, cut=run.cut, drawn=drawn)
             count("drawn", run.audits)
             count("cut", run.cut)
-            count("nothing_to_audit", int(not run.audits))
+            count("nothing_to_audit", int(starter().idle(run)))
         case AuditRequest() as request:
             begun = starter().begin(request, owner=context.aws_request_id, until=deadline(context))
             logger().info("begun", run=request.run, archive=request.archive, **vars(begun))
             count("source_bytes", begun.source_bytes, MetricUnit.Bytes)
+            count("unread", begun.unread)
         case _:
             logger().info("swept", looked_after=starter().sweep())

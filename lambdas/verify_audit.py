@@ -64,6 +64,7 @@ def verifier() -> AuditVerifier:
             pace=Pace(per_s=settings.requests_per_s, monotonic=time.monotonic, sleep=time.sleep),
             cap_micro_usd=0,
             clock=now,
+            counted=False,
         ),
         repairer=Repairer(
             bundles=DynamoBundles(clients.dynamodb(), settings.archives_table),

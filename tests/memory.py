@@ -164,6 +164,9 @@ class MemoryArchives:
         serials = sorted((serial for serial in self.rows if serial >= first), reverse=newest_first)
         return (self.rows[serial] for serial in serials)
 
+    def stored_bytes(self) -> int:
+        return sum(row.size_bytes for row in self.rows.values())
+
     def drawn(self) -> int:
         return max(self.bundles.drawn, *self.rows, 0)
 

@@ -131,6 +131,9 @@ class Archives(Protocol):
     def all(self, *, first: int = 1, newest_first: bool = False) -> Iterator[ArchiveRow]:
         """Every archive from serial `first` on, by serial; pages are read as they are asked for."""
 
+    def stored_bytes(self) -> int:
+        """How many bytes all archives have together. It reads the row of each. Eventually consistent."""
+
     def drawn(self) -> int:
         """The last serial number drawn; 0 before the first. Consistent."""
 

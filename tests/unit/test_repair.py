@@ -152,7 +152,7 @@ def test_a_repair_is_a_sealed_bundle_and_its_message(cloud: MemoryCloud, size: i
     archive = archived(cloud, size)
     version = cloud.version("file-0", size)
     ordered = repairer(cloud).order(archive, [version], run=RUN, now=cloud.now)
-    assert (ordered.id, ordered.state, ordered.supersedes) == (f"repair-{RUN}-1", BundleState.SEALED, 1)
+    assert (ordered.id, ordered.state, ordered.supersedes) == ("repair-1-0", BundleState.SEALED, 1)
     assert (ordered.kind, ordered.count, ordered.size_bytes) == (archive.kind, 1, size)
     assert cloud.bundles.rows[ordered.id] == ordered
     assert cloud.bundles.parts(ordered.id) == [version]
@@ -169,17 +169,26 @@ def test_a_repair_that_is_ordered_again_keeps_its_versions_and_is_sent_its_messa
     assert repairer(cloud).order(archive, versions[:1], run=RUN, now=cloud.now) == first
     assert cloud.bundles.parts(first.id) == versions
     assert len(cloud.bundles_queue.take()) == 2
-    for state in (BundleState.ARCHIVED, BundleState.VOID):
-        cloud.bundles.rows[first.id] = replace(first, state=state)
-        assert repairer(cloud).order(archive, versions, run=RUN, now=cloud.now).state is state
-        assert not cloud.bundles_queue.sent
+    cloud.bundles.rows[first.id] = replace(first, state=BundleState.ARCHIVED)
+    assert repairer(cloud).order(archive, versions, run=RUN, now=cloud.now).state is BundleState.ARCHIVED
+    assert not cloud.bundles_queue.sent
 
 
-def test_another_run_orders_a_repair_of_its_own(cloud: MemoryCloud) -> None:
+def test_runs_that_find_the_same_damage_share_a_repair_until_an_archive_stands_for_it(cloud: MemoryCloud) -> None:
     archive = archived(cloud, 100)
-    for run in ("a", "b"):
-        repairer(cloud).order(archive, [cloud.version("file-0")], run=run, now=cloud.now)
-    assert {requested_bundle(body) for body in cloud.bundles_queue.take()} == {"repair-a-1", "repair-b-1"}
+    repaired = replace(archive, superseded_by=7)
+    for each, run in ((archive, "a"), (archive, "b"), (repaired, "c")):
+        repairer(cloud).order(each, [cloud.version("file-0")], run=run, now=cloud.now)
+    ordered = [requested_bundle(body) for body in cloud.bundles_queue.take()]
+    assert ordered == ["repair-1-0", "repair-1-0", "repair-1-7"]
+
+
+def test_a_repair_that_could_save_nothing_is_tried_again_by_a_later_run(cloud: MemoryCloud) -> None:
+    archive, versions = archived(cloud, 100), [cloud.version("file-0")]
+    first = repairer(cloud).order(archive, versions, run="a", now=cloud.now)
+    cloud.bundles.rows[first.id] = replace(first, state=BundleState.VOID)
+    again = [repairer(cloud).order(archive, versions, run=run, now=cloud.now).id for run in ("b", "b", "c")]
+    assert again == ["repair-1-0-b", "repair-1-0-b", "repair-1-0-c"]
 
 
 @pytest.mark.parametrize(("size", "queue"), [(100, "bundles_queue"), (20_000, "large_queue")])

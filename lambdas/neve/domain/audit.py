@@ -21,12 +21,14 @@ from neve.domain.digest import ArchiveDigest, Digest, agree, stated
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.manifest import Manifest, Member, Source
 from neve.domain.thaw import Need, Tier
+from neve.domain.version import NULL_VERSION
 from neve.errors import EventInvalid
 
 KEEP = timedelta(days=90)
 """How long the hashes of the sources are kept after an audit has ended; its result stays."""
 GIVEN_UP_AFTER = timedelta(days=7)
-"""An audit that could not be finished by then ends as unread."""
+SLOWEST_BYTES_PER_S = 10_000_000
+"""An audit that could not be finished within these days, and the time that its bytes take, ends as unread."""
 FINDINGS_KEPT = 50
 """Findings of one audit that are kept in words; all are counted."""
 EVIDENCE_CHARACTERS = 300
@@ -156,13 +158,16 @@ def _without_source(
     return (Verdict.ARCHIVE_DAMAGED if _same(manifest, row) else Verdict.UNDECIDED), evidence
 
 
-def judge_row(row: FileRow | None, member: Member, archive: int) -> str:
+def judge_row(row: FileRow | None, member: Member, archive: int, supersedes: int | None = None) -> str:
     """What is wrong with the row of a member; "" if nothing is.
 
-    A row that names another archive belongs to another copy of the same version: a duplicate, or a repair.
+    A row that names another archive belongs to another copy of the same version: a duplicate, or a repair. But none may
+    name the damaged archive that this one stands for.
     """
     if row is None:
         return "there is no row"
+    if row.archive == supersedes:
+        return f"the row names archive {row.archive}, which is damaged, and which this one stands for"
     if row.archive != archive:
         return ""
     pairs = {
@@ -213,6 +218,7 @@ def judge_tar(
     """
     own = {member.source.identity: member for member in found.contents.members} if found.contents else {}
     listed = {member.source.identity: member for member in manifest.members} if manifest else {}
+    supersedes = manifest.supersedes if manifest else None
     container, problem = judge_container(found, manifest, row)
     if container is Verdict.CONTAINER_DAMAGED:  # so may its own list be
         right, digests = listed, found.listed
@@ -234,7 +240,7 @@ def judge_tar(
             member = listed[identity]
             verdict, evidence = Verdict.MANIFEST_WRONG, "the archive, which is unchanged, does not have this member"
         if verdict in QUIET:
-            wrong = judge_row(standing, member, row.serial)
+            wrong = judge_row(standing, member, row.serial, supersedes)
             verdict, evidence = (Verdict.INDEX_WRONG, wrong) if wrong else (verdict, evidence)
         verdicts[identity] = verdict
         if verdict not in QUIET:
@@ -264,7 +270,7 @@ def judge_object(
         archive=found, manifest=_object_digest(manifest), source=source, row=_row_digest(standing)
     )
     if verdict in QUIET:
-        wrong = judge_row(standing, member, row.serial) or _row_otherwise(row, manifest)
+        wrong = judge_row(standing, member, row.serial, manifest.supersedes) or _row_otherwise(row, manifest)
         other = _described_otherwise(member.source, described)
         if other:
             verdict, evidence = Verdict.MANIFEST_WRONG, other
@@ -292,8 +298,11 @@ _MUTABLE = frozenset({"sha256", "md5", "checksums", "tags", "storage_class", "en
 
 
 def _described_otherwise(stated_source: Source, described: Source | None) -> str:
-    """What the manifest of a large object says of it and S3 does not; tars have a second list of their own."""
-    if described is None:
+    """What the manifest of a large object says of it and S3 does not; tars have a second list of their own.
+
+    The version `null` may be put again with the same bytes, at another time and with other headers.
+    """
+    if described is None or described.version_id == NULL_VERSION:
         return ""
     names = [name for name in Source.__slots__ if name not in _MUTABLE]
     wrong = [name for name in names if getattr(stated_source, name) != getattr(described, name)]
@@ -366,7 +375,12 @@ class Run:
     @property
     def audits(self) -> int:
         """How many audits belong to it."""
-        return sum(len(serials) for serials in self.drawn.values())
+        return len(self.archives_drawn)
+
+    @property
+    def archives_drawn(self) -> tuple[int, ...]:
+        """All archives that it audits, each once."""
+        return tuple(dict.fromkeys(serial for serials in self.drawn.values() for serial in serials))
 
     @property
     def complete(self) -> bool:
@@ -594,6 +608,11 @@ def need(tier: Tier, *, repair: bool) -> Need:
     return Need(tier=Tier.STANDARD, days=3) if repair else Need(tier=tier, days=1)
 
 
+def patience(size_bytes: int) -> timedelta:
+    """How long an audit of an archive of this size may take, its source and the archive read one after the other."""
+    return GIVEN_UP_AFTER + 2 * timedelta(seconds=size_bytes / SLOWEST_BYTES_PER_S)
+
+
 # -- What a person is told -------------------------------------------------------------------------------------------
 
 SUBJECT_CHARACTERS = 100
@@ -665,6 +684,8 @@ def _counts(report: Report) -> str:
 
 def _next(report: Report) -> list[str]:
     commands = []
+    if any(finding.verdict is Verdict.INDEX_WRONG and not finding.key for finding in report.findings):
+        commands.append('the archive\'s row contradicts its object and manifest: docs/operations.md, "Audits"')
     if report.rows_repaired:
         commands.append(f"nothing, {report.rows_repaired} rows of the index were put right")
     elif report.repair:

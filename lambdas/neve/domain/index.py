@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -77,6 +77,11 @@ class ArchiveRow:
     written_at: datetime
     archived_at: datetime | None = None
     superseded_by: int = 0
+
+
+def pointing(row: FileRow, member: FileRow) -> FileRow:
+    """The row of a version, naming the archive's member whose own row is `member`, and which has the same bytes."""
+    return replace(row, archive=member.archive, number=member.number, offset_bytes=member.offset_bytes)
 
 
 def shard(key: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -86,7 +86,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Month:
-    """The rolling pass's spending in one month, `name` as in 2026-11.
+    """The rolling pass's spending in one month, `name` as in 2026-11, and what the month before has left it to pay.
 
     `stored_bytes` in `archives` serials is the collection as it was when the month's first run was drawn.
     """
@@ -102,19 +102,34 @@ class Month:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What the rolling pass may thaw in a month: `percent` of the stored bytes, and `usd`; both hold."""
+    """What the rolling pass may thaw in a month: `percent` of the stored bytes, and `usd`; both hold.
+
+    As long as anything is left, one more archive is thawed, however large it is: else one that is larger than a month's
+    share would never be audited, nor anything that comes after it. What that is too much, the next month has less.
+    """
 
     percent: float
     usd: float
 
     def room_bytes(self, month: Month, archives: int) -> int:
-        """How many bytes may still be thawed; the collection is taken to have grown with its serials since."""
+        """How many bytes are left; the collection is taken to have grown with its serials since. Below 0: too much."""
         grown = archives / month.archives if month.archives else 1.0
-        return max(0, int(month.stored_bytes * max(1.0, grown) * self.percent / 100) - month.thawed_bytes)
+        return int(month.stored_bytes * max(1.0, grown) * self.percent / 100) - month.thawed_bytes
 
     def room_micro_usd(self, month: Month) -> int:
-        """How many millionths of a dollar may still be spent."""
-        return max(0, int(self.usd * 1_000_000) - month.micro_usd)
+        """How many millionths of a dollar are left. Below 0: too much."""
+        return int(self.usd * 1_000_000) - month.micro_usd
+
+    def opened(self, name: str, before: Month | None, *, stored_bytes: int, archives: int) -> Month:
+        """A month as it begins, after the month `before` if that is known."""
+        month = Month(name=name, stored_bytes=stored_bytes, archives=archives)
+        if before is None:
+            return month
+        return replace(
+            month,
+            thawed_bytes=max(0, -self.room_bytes(before, archives)),
+            micro_usd=max(0, -self.room_micro_usd(before)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +183,7 @@ def pick(candidates: Iterable[Candidate], credit: float, *, room_bytes: int, roo
             break
         if not candidate.wanted:
             continue
-        if candidate.size_bytes > room_bytes or candidate.micro_usd > room_micro_usd:
+        if room_bytes <= 0 or (candidate.micro_usd and room_micro_usd <= 0):
             cut = quota - len(taken)
             break
         room_bytes -= candidate.size_bytes
@@ -180,6 +195,11 @@ def pick(candidates: Iterable[Candidate], credit: float, *, room_bytes: int, roo
 def month_name(now: datetime) -> str:
     """The month of `now`, as in 2026-11."""
     return f"{now:%Y-%m}"
+
+
+def month_before(now: datetime) -> str:
+    """The month before that of `now`."""
+    return month_name(now.replace(day=1) - timedelta(days=1))
 
 
 def settled(frontier: int, archives: Iterable[Candidate], now: datetime) -> Iterator[Candidate]:

@@ -140,6 +140,11 @@ def offered(storage_class: str, tier: Tier) -> bool:
     return not needs_thaw(storage_class) or tier in PROMISES[storage_class]
 
 
+def offered_tier(storage_class: str, tier: Tier) -> Tier:
+    """`tier`, or Standard where this class has none so fast."""
+    return tier if offered(storage_class, tier) else Tier.STANDARD
+
+
 def promise(storage_class: str, tier: Tier) -> timedelta:
     """How long a thaw takes at most; none where nothing is thawed."""
     return PROMISES[storage_class][tier][1] if needs_thaw(storage_class) else timedelta()
@@ -376,3 +381,10 @@ def thaw_micro_usd(storage_class: str, tier: Tier, *, days: int, size_bytes: int
     """What one thaw costs, in millionths of a dollar, rounded up: what the day's spend cap is held against."""
     uses = thaw_uses(storage_class, tier, days=days, archives=1, size_bytes=size_bytes)
     return -int(-(Bill(prices=US_EAST_1, uses=tuple(uses)).usd * MILLION) // 1)
+
+
+def audit_micro_usd(storage_class: str, tier: Tier, *, size_bytes: int) -> int:
+    """What it costs to thaw an archive for a day and to read it once, in millionths of a dollar, rounded up."""
+    read = read_uses(storage_class, reads=1, writes=0, size_bytes=size_bytes)
+    read_micro_usd = -int(-(Bill(prices=US_EAST_1, uses=tuple(read)).usd * MILLION) // 1)
+    return thaw_micro_usd(storage_class, tier, days=1, size_bytes=size_bytes) + read_micro_usd

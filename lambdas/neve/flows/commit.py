@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from neve.domain.bundle import Bundle, BundleState
-from neve.domain.index import ArchiveRow, ArchiveState, FileRow, rows
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow, pointing, rows
 from neve.domain.manifest import Manifest
 from neve.domain.rebuild import REBUILT
 from neve.domain.version import ObjectVersion
@@ -89,6 +89,7 @@ class Committer:
             taken = self.files.record(rows(manifest))
             if bundle.supersedes:
                 taken = self._move(taken, bundle.supersedes)
+                self._move_restored(manifest, bundle.supersedes)
                 self.archives.supersede(bundle.supersedes, by=manifest.archive)
             duplicates = len(taken)
             self.archives.finish(manifest.archive, duplicates=duplicates, now=clock())
@@ -111,6 +112,21 @@ class Committer:
             list(pool.map(move, taken))
         standing = self.files.get(identities)
         return [row for row in taken if standing[row.key, row.pin].archive != row.archive]
+
+    def _move_restored(self, manifest: Manifest, superseded: int) -> None:
+        """Have the rows of versions that restores have made out of the superseded archive name this one's members.
+
+        Those are versions of the same key with the same bytes. What was restored under other keys, reconcile finds.
+        """
+
+        def move(implied: FileRow) -> None:
+            for seen in self.files.versions(implied.key):
+                same = (seen.sha256, seen.size_bytes) == (implied.sha256, implied.size_bytes)
+                if seen.archive == superseded and seen.sha256 and same:
+                    self.files.replace(seen, pointing(seen, implied))
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(move, rows(manifest)))
 
 
 def numbered(bundles: Bundles, bundle: Bundle, *, source: str = "") -> Bundle:

@@ -15,9 +15,9 @@ WRITTEN_WITHIN = timedelta(minutes=15)
 """After that the sweep worries: nobody collects for such a bundle, so it should be written at once."""
 
 
-def repair_id(run: str, serial: int) -> str:
-    """The id of the bundle by which a run of audits repairs an archive."""
-    return f"repair-{run}-{serial}"
+def repair_id(archive: ArchiveRow) -> str:
+    """The id of the bundle that repairs an archive: the same for whoever orders it, until an archive stands for it."""
+    return f"repair-{archive.serial}-{archive.superseded_by}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,18 @@ class Repairer:
         """Have `versions` of the damaged `archive` archived anew; the bundle that does so, as it stands.
 
         `versions` are those that the archive's members came from, one for an archive of kind `object`; what another
-        archive's row has is left out when the bundle is written. A run orders it once, however often it asks: a bundle
-        that is finished was done before, and one that is not is sent its message again.
+        archive's row has is left out when the bundle is written. However many runs find the same damage, and however
+        often one asks, it is ordered once: a bundle that is archived was done before, and one that is not finished is
+        sent its message again. If nothing could be saved, which leaves it void, a later run tries again.
 
         The parts come before the bundle, and the bundle before its message: a death in between is mended by asking
         again, or by the sweep.
         """
-        bundle_id = repair_id(run, archive.serial)
+        bundle_id = repair_id(archive)
         standing = self.bundles.get(bundle_id)
+        if standing is not None and standing.state is BundleState.VOID:
+            bundle_id = f"{bundle_id}-{run}"
+            standing = self.bundles.get(bundle_id)
         if standing is None:
             standing = Bundle(
                 id=bundle_id,

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from random import Random
 
 from neve.domain.audit import (
@@ -26,6 +27,7 @@ from neve.domain.audit import (
     Stage,
     Verdict,
     need,
+    patience,
     render_audit_request,
     report_of,
 )
@@ -40,13 +42,14 @@ from neve.domain.sampling import (
     Rolling,
     draw,
     earned,
+    month_before,
     month_name,
     oldest_first,
     pick,
     sample_size,
     settled,
 )
-from neve.domain.thaw import Step, Tier, thaw_micro_usd
+from neve.domain.thaw import Step, Tier, audit_micro_usd, offered_tier
 from neve.errors import ArchiveUnreadable, EventInvalid, Transient
 from neve.flows.audit_runs import RunEnder
 from neve.flows.contents import manifest_of
@@ -56,8 +59,8 @@ from neve.ports import Archives, ArchiveStore, Audits, Queue
 
 LOOK = timedelta(hours=3)
 """How often an audit that waits is looked after: its thaw's event may have been lost."""
-BEGUN_WITHIN = timedelta(hours=6)
-"""A message of a run that did not come by then was lost, and is sent again."""
+LOOKED_AHEAD = 100
+"""Rows at the frontier whose last audits are looked up at once: DynamoDB takes so many keys."""
 THREADS = 16
 
 
@@ -65,12 +68,13 @@ THREADS = 16
 class Begun:
     """What became of one archive's audit: `seen` sources were hashed, of `source_bytes`; `step` is what its thaw took.
 
-    All are empty if another is at it, or it has ended.
+    All are empty if another is at it, or it has ended. `unread` is 1 if it was given up.
     """
 
     seen: int = 0
     source_bytes: int = 0
     step: Step | None = None
+    unread: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,27 +103,44 @@ class AuditStarter:
         """
         run = self.audits.run(request.id) or self._drawn(request)
         if run.finished_at is None:
-            self._send(run.id, [serial for serials in run.drawn.values() for serial in serials])
+            self._send(run.id, run.archives_drawn)
             self.ender.end(run.id)  # one of no archives ends at once
         return run
 
     def sweep(self) -> int:
         """Look after audits that are overdue and runs that are not told of; how many there were.
 
-        To send an audit its message once more is harmless where nothing was lost.
+        To send an audit its message once more is harmless where nothing was lost. A run that fails holds back none of
+        the others; what it failed with is raised at the end.
         """
         now = self.clock()
         looked_after = 0
+        failed: Exception | None = None
         for audit in self.audits.due(now):
             self._send(audit.run, [audit.archive])
             looked_after += 1
         for run in self.audits.untold(now):
-            looked_after += int(self.ender.see_to(run))
-            if not run.complete and run.created_at + BEGUN_WITHIN < now:
-                ended = {report.archive for report in self.audits.reports(run.id)}
-                drawn = [serial for serials in run.drawn.values() for serial in serials]
-                self._send(run.id, [serial for serial in drawn if serial not in ended])
+            try:
+                looked_after += int(self.ender.see_to(run))
+                self._send_lost(run, now)
+            except Exception as error:  # noqa: BLE001  # raised below
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return looked_after
+
+    def _send_lost(self, run: Run, now: datetime) -> None:
+        """Have audits begun whose messages have died in the dead-letter queue, whose alarm rang days ago."""
+        if run.complete or run.created_at + GIVEN_UP_AFTER > now:
+            return
+        ended = {report.archive for report in self.audits.reports(run.id)}
+        for serial in run.archives_drawn:
+            if serial not in ended and all(audit.run != run.id for audit in self.audits.waiting(serial)):
+                self._send(run.id, [serial])
+
+    def idle(self, run: Run) -> bool:
+        """Whether the run had nothing to audit because nothing was ever audited: then its silence is no alarm."""
+        return not run.audits and next(self.audits.audited(), None) is None
 
     def begin(self, request: AuditRequest, *, owner: str, until: datetime) -> Begun:
         """Do what is next for an archive's audit: hash its sources, or see to its thaw.
@@ -132,12 +153,14 @@ class AuditStarter:
         if run is None or cause is None:
             raise EventInvalid(f"run {request.run} does not stand, or has not drawn archive {request.archive}")
         now = self.clock()
+        row = self.archives.get(request.archive)
+        tier = offered_tier(row.storage_class, self.tier) if row else self.tier
         audit = self.audits.begin(
             Audit(
                 run=run.id,
                 archive=request.archive,
                 cause=cause,
-                need=need(self.tier, repair=run.repair),
+                need=need(tier, repair=run.repair),
                 repair=run.repair,
                 begun_at=now,
             )
@@ -147,7 +170,7 @@ class AuditStarter:
             self.ender.end(run.id)  # who ended the last audit may have died before it ended the run
             return Begun()
         try:
-            return self._begin(leased, owner, until)
+            return self._begin(leased, row, owner, until)
         finally:
             with suppress(Transient):  # the lease ends by itself
                 self.audits.release(leased, owner=owner, due_at=self.clock() + LOOK)
@@ -182,17 +205,26 @@ class AuditStarter:
         return self.audits.open_run(replace(run, cut=picked.cut), rolling=(seen, rolling), month=(month, spent))
 
     def _auditable(self, serials: Collection[int]) -> set[int]:
+        """Which of these can be drawn at random. What is being audited already would only be found twice."""
+
+        def is_auditable(serial: int) -> bool:
+            row = self.archives.get(serial)
+            return row is not None and _wanted(row) and _indexed(row) and not self.audits.waiting(serial)
+
         with ThreadPoolExecutor(THREADS) as pool:
-            rows = pool.map(self.archives.get, serials)
-            return {row.serial for row in rows if row is not None and _wanted(row) and _indexed(row)}
+            return {serial for serial, there in zip(serials, pool.map(is_auditable, serials), strict=True) if there}
 
     def _month(self, now: datetime, last: int) -> Month:
-        """The month's row as it stands; at its first run the collection is summed up, one page of rows at a time."""
+        """The month's row as it stands. The collection is summed up at its first run, and when it has doubled since."""
         name = month_name(now)
         standing = self.audits.month(name)
-        if standing is not None:
+        if standing is not None and last < 2 * max(1, standing.archives):
             return standing
-        return Month(name=name, stored_bytes=sum(row.size_bytes for row in self.archives.all()), archives=last)
+        stored_bytes = self.archives.stored_bytes()
+        if standing is not None:
+            return replace(standing, stored_bytes=stored_bytes, archives=last)
+        before = self.audits.month(month_before(now))
+        return self.budget.opened(name, before, stored_bytes=stored_bytes, archives=last)
 
     def _pick(
         self, rolling: Rolling, month: Month, last: int, random: frozenset[int], now: datetime
@@ -226,47 +258,58 @@ class AuditStarter:
                 yield self._candidate(row, last.begun_at, random)
 
     def _unseen(self, frontier: int, random: frozenset[int], now: datetime) -> Iterator[Candidate]:
-        for row in self.archives.all(first=frontier):
-            if not _indexed(row) and row.written_at > now - UNWRITTEN:
-                return  # its files' rows are still being written
-            yield self._candidate(row, row.written_at, random)
+        """The archives from the frontier on; those that were audited all the same come in their turn, by _audited."""
+        rows = self.archives.all(first=frontier)
+        while some := list(islice(rows, LOOKED_AHEAD)):
+            seen = self.audits.last([row.serial for row in some])
+            for row in some:
+                if not _indexed(row) and row.written_at > now - UNWRITTEN:
+                    return  # its files' rows are still being written
+                yield self._candidate(row, row.written_at, random | seen.keys())
 
-    def _candidate(self, row: ArchiveRow, since: datetime, random: frozenset[int]) -> Candidate:
+    def _candidate(self, row: ArchiveRow, since: datetime, passed_over: Collection[int]) -> Candidate:
+        tier = offered_tier(row.storage_class, self.tier)
         return Candidate(
             archive=row.serial,
             since=since,
             size_bytes=row.size_bytes,
-            micro_usd=thaw_micro_usd(row.storage_class, self.tier, days=1, size_bytes=row.size_bytes),
-            wanted=_wanted(row) and row.serial not in random,
+            micro_usd=audit_micro_usd(row.storage_class, tier, size_bytes=row.size_bytes),
+            wanted=_wanted(row) and row.serial not in passed_over,
         )
 
     # -- One archive -------------------------------------------------------------------------------------------------
 
-    def _begin(self, audit: Audit, owner: str, until: datetime) -> Begun:
-        now = self.clock()
-        row = self.archives.get(audit.archive)
+    def _begin(self, audit: Audit, row: ArchiveRow | None, owner: str, until: datetime) -> Begun:
         if row is None:
             return self._give_up(audit, owner, Verdict.INDEX_WRONG, "the archive has no row any more")
-        if audit.begun_at + GIVEN_UP_AFTER < now:
-            detail = f"it could not be thawed and read in {GIVEN_UP_AFTER.days} days"
-            return self._give_up(audit, owner, Verdict.UNREAD, detail)
-        begun = Begun()
-        if audit.stage is Stage.HASHING:
-            seen = self._see_sources(audit, row, until)
-            if isinstance(seen, Audit):
-                if self.audits.save(seen, owner=owner):
-                    self._send(audit.run, [audit.archive])
-                return begun
-            self.audits.put_sources(audit, seen)
-            if not self.audits.save(replace(audit, stage=Stage.WAITING), owner=owner):
-                return begun  # the lease ran out, and who took it over goes on
-            read = [sighting.digest for sighting in seen if sighting.digest]
-            begun = Begun(seen=len(read), source_bytes=sum(digest.size_bytes for digest in read))
+        allowed = patience(row.size_bytes)
+        if audit.begun_at + allowed < self.clock():
+            return self._give_up(audit, owner, Verdict.UNREAD, f"not thawed and read in {allowed.days} days")
+        begun: Begun | None = Begun()
+        if not _indexed(row):
+            begun = None  # its files' rows are being written: looked at later
+        elif audit.stage is Stage.HASHING:
+            begun = self._hash(audit, row, owner, until)
+        if begun is None:
+            return Begun()
         try:
             return replace(begun, step=self.thawer.ensure(row, audit.need, owner=owner))
         except ArchiveUnreadable:  # the object is gone: that is a verdict, and VerifyAudit's to give
             self.verify_queue.send(render_thawed(row.serial))
             return begun
+
+    def _hash(self, audit: Audit, row: ArchiveRow, owner: str, until: datetime) -> Begun | None:
+        """Hash the sources, and note that the audit waits for its thaw; None if that is not over yet."""
+        seen = self._see_sources(audit, row, until)
+        if isinstance(seen, Audit):
+            if self.audits.save(seen, owner=owner):
+                self._send(audit.run, [audit.archive])
+            return None
+        self.audits.put_sources(audit, seen)
+        if not self.audits.save(replace(audit, stage=Stage.WAITING), owner=owner):
+            return None  # the lease ran out, and who took it over goes on
+        read = [sighting.digest for sighting in seen if sighting.digest]
+        return Begun(seen=len(read), source_bytes=sum(digest.size_bytes for digest in read))
 
     def _see_sources(self, audit: Audit, row: ArchiveRow, until: datetime) -> Sequence[Sighting] | Audit:
         """What is seen of the members' sources; the audit with its progress, if the time did not suffice.
@@ -285,9 +328,10 @@ class AuditStarter:
     def _give_up(self, audit: Audit, owner: str, verdict: Verdict, detail: str) -> Begun:
         findings = [Finding(verdict=verdict, evidence=detail)]
         report = report_of(audit, now=self.clock(), verdicts=[], findings=findings, size_bytes=0)
-        if self.audits.finish(audit, report, owner=owner):
-            self.ender.end(audit.run)
-        return Begun()
+        if not self.audits.finish(audit, report, owner=owner):
+            return Begun()
+        self.ender.end(audit.run)
+        return Begun(unread=int(verdict is Verdict.UNREAD))
 
     def _send(self, run: str, archives: Iterable[int]) -> None:
         for archive in archives:

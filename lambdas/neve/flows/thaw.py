@@ -47,7 +47,8 @@ SLACK = timedelta(hours=1)
 class Thawer:
     """The rules of thawing over their ports. `pace` returns when the next request to S3 may be sent.
 
-    `cap_micro_usd` is what thaws may cost in a day, in millionths of a dollar; 0 for no cap.
+    `cap_micro_usd` is what thaws may cost in a day, in millionths of a dollar; 0 for no cap. Unless it is `counted`,
+    what is spent here leaves the day's spending as it is.
     """
 
     thaws: Thaws
@@ -56,6 +57,7 @@ class Thawer:
     pace: Callable[[], None]
     cap_micro_usd: int
     clock: Callable[[], datetime]
+    counted: bool = True
 
     def ensure(self, archive: ArchiveRow, need: Need, *, owner: str) -> Step:
         """Do what `need` takes for `archive` to be readable, and have Extract told if it is; what was done.
@@ -111,7 +113,7 @@ class Thawer:
         standing = self.thaws.claim(
             thaw,
             claim,
-            micro_usd=claim_micro_usd(thaw, claim, archive.storage_class, archive.size_bytes),
+            micro_usd=claim_micro_usd(thaw, claim, archive.storage_class, archive.size_bytes) if self.counted else 0,
             cap_micro_usd=self.cap_micro_usd,
             now=self.clock(),
         )

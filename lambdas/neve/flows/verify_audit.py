@@ -7,7 +7,6 @@ transaction, which the run counts; what was found is mailed when the run has end
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -34,13 +33,11 @@ from neve.domain.digest import ArchiveDigest, Digest, TarHasher, hashed
 from neve.domain.index import ArchiveRow, FileRow, rows
 from neve.domain.manifest import Manifest, Member
 from neve.domain.restore import Thawed
-from neve.domain.thaw import Step, Tier
-from neve.domain.version import ObjectVersion
+from neve.domain.thaw import Step, ThawState, Tier
 from neve.errors import ArchiveUnreadable, Asleep, NeveError, Transient
 from neve.flows.audit_runs import RunEnder
 from neve.flows.contents import manifest_of
 from neve.flows.repair import Repairer
-from neve.flows.rescue import indexed_version
 from neve.flows.thaw import Thawer, mark_warm
 from neve.flows.witness import Crc, Witness
 from neve.ports import ArchiveReader, Archives, ArchiveStore, Audits, Files, Queue, Thaws
@@ -51,7 +48,6 @@ ASLEEP_S = 60
 """S3 called an archive thawed and then asleep: time for it to make up its mind."""
 LOOK = timedelta(hours=3)
 """When the sweep looks after an audit that somebody has left."""
-THREADS = 16
 ANOTHER = timedelta(minutes=15)
 """How often a repair looks whether the other archive that it needs is thawed."""
 OTHERS_WITHIN = timedelta(days=3)
@@ -108,7 +104,8 @@ class AuditVerifier:
             if audit.stage is Stage.HASHING:
                 continue  # StartAudit is at it, and looks at the thaw when it has hashed the sources
             now = self.clock()
-            leased = self.audits.lease(audit, owner=owner, now=now, until=until, trying=True)
+            fresh = audit.of_archive == Progress()  # going on is no new try
+            leased = self.audits.lease(audit, owner=owner, now=now, until=until, trying=fresh)
             if leased is None:
                 continue  # it has ended, or whoever verifies it has a message of its own
             try:
@@ -133,6 +130,9 @@ class AuditVerifier:
         try:
             judged = self._judged(audit, row, until)
         except Asleep:
+            thaw = self.thaws.get(row.serial)
+            if thaw is not None and thaw.state is ThawState.WARM:
+                self.thaws.drop(thaw)  # S3 knows better
             self._again(audit, delay_s=ASLEEP_S)
             return None
         except Transient as error:
@@ -193,7 +193,7 @@ class AuditVerifier:
             members=(own or listed) if wrong_list else (listed or own),
             rows=standing,
             size_bytes=found.whole.size_bytes,
-            unread=_unread(sources),
+            unread=_unread(list(sources.values())),
             at_stake=frozenset(
                 identity for identity, verdict in verdicts.items() if verdict in {Verdict.LOST, Verdict.UNDECIDED}
             ),
@@ -203,13 +203,18 @@ class AuditVerifier:
         self, audit: Audit, row: ArchiveRow, manifest: Manifest | None, until: datetime
     ) -> _Judged | Audit:
         members = manifest.members if manifest else ()
+        kept = self.audits.sources(audit)
+        by_crc = manifest is not None and bool(manifest.object_crc64nvme)
+        unseen = not kept or any(each.sight is Sight.UNREAD for each in kept)
+        if by_crc and unseen and audit.tries < PATIENCE:
+            return replace(audit, stage=Stage.HASHING, of_source=Progress(), of_archive=Progress())
         found: Digest | None
         try:
-            if manifest is not None and manifest.object_crc64nvme:
+            if by_crc:
                 pieces = self.reader.stream(row, first=audit.of_archive.size_bytes)
                 reached, ended = self.crc.feed(pieces, audit.of_archive, until)
                 if not ended:
-                    return replace(audit, of_archive=reached, tries=0)
+                    return replace(audit, of_archive=reached)
                 found = self.crc.digest(reached)
             elif manifest is None and not row.sha256:  # nothing states a hash, and reading terabytes would tell nothing
                 found = Digest(size_bytes=row.size_bytes)
@@ -217,17 +222,15 @@ class AuditVerifier:
                 found = hashed(self.reader.stream(row))
         except ArchiveUnreadable:
             found = None
-        kept = self.audits.sources(audit)
-        by_crc = manifest is not None and bool(manifest.object_crc64nvme)
-        if by_crc and audit.tries < PATIENCE and any(each.sight is Sight.UNREAD for each in kept):
-            return replace(audit, stage=Stage.HASHING, of_source=Progress(), of_archive=Progress())
-        sources = self._sources(kept, manifest, _by_identity(members))
+        unknown = Sighting(sight=Sight.UNREAD, detail="where it is, or what it was, is not known")
+        seen = kept if by_crc else list(self._sources(kept, manifest, _by_identity(members)).values())
+        source = next(iter(seen), unknown)
         standing = self.files.get([member.source.identity for member in members])
         verdict, findings = judge_object(
             row=row,
             manifest=manifest,
             found=found,
-            source=next(iter(sources.values()), Sighting(sight=Sight.UNREAD, detail="it is not known where it is")),
+            source=source,
             described=self.witness.described(members[0].source) if members else None,
             standing=next(iter(standing.values()), None),
         )
@@ -238,7 +241,7 @@ class AuditVerifier:
             members=_by_identity(members),
             rows=standing,
             size_bytes=found.size_bytes if found else 0,
-            unread=_unread(sources),
+            unread=_unread(seen),
         )
 
     def _read_tar(self, row: ArchiveRow, manifest: Manifest | None) -> ArchiveDigest:
@@ -274,35 +277,25 @@ class AuditVerifier:
         if not found or not (audit.repair or self.automatic):
             return "", 0
         if found == {Verdict.INDEX_WRONG}:
-            return "", self._repair_rows(row, judged)
+            # If the archive's own row is against them, nobody can say which of archive and index is right.
+            disputed = any(not finding.key for finding in judged.findings)
+            return "", 0 if disputed else self._repair_rows(row, judged)
         if not judged.members:
             return "", 0
+        holders = {judged.rows[identity].archive if identity in judged.rows else 0 for identity in judged.members}
+        if not holders & {0, row.serial}:  # every member's row names another archive: nothing is left to save
+            self.archives.supersede(row.serial, by=max(holders))
+            return "", 0
         if self._others_asleep(audit, row, judged, owner):
+            self.audits.save(replace(audit, tries=0), owner=owner)  # waiting is no failure
             self.audits.release(audit, owner=owner, due_at=self.clock() + ANOTHER)
             return None
         with suppress(ArchiveUnreadable):  # then it has nothing to give
             # What is intact in the damaged archive alone is read from it once more, when the new one is written. It is
             # warm, so this sends word here: before the wait above it would have the archive read over and over.
             self.thawer.ensure(row, need(Tier.STANDARD, repair=True), owner=owner)
-        return self.repairer.order(row, self._held(row, judged), run=audit.run, now=self.clock()).id, 0
-
-    def _held(self, row: ArchiveRow, judged: _Judged) -> list[ObjectVersion]:
-        """Every version whose bytes the archive holds: its members, and what restores have made out of them.
-
-        CopyLarge takes one version: what was restored out of a large object goes on naming the damaged archive.
-        """
-        members = [version_of(member.source) for member in judged.members.values()]
-        if row.kind == "object":
-            return members
-        with ThreadPoolExecutor(THREADS) as pool:
-            versions = pool.map(self.files.versions, dict.fromkeys(key for key, _ in judged.members))
-            restored = [
-                indexed_version(each)
-                for rows_of_key in versions
-                for each in rows_of_key
-                if each.archive == row.serial and (each.key, each.pin) not in judged.members
-            ]
-        return members + restored
+        versions = [version_of(member.source) for member in judged.members.values()]
+        return self.repairer.order(row, versions, run=audit.run, now=self.clock()).id, 0
 
     def _repair_rows(self, row: ArchiveRow, judged: _Judged) -> int:
         """Put rows right that contradict a manifest which archive and source agree with; how many."""
@@ -344,7 +337,7 @@ def _by_identity(members: Sequence[Member]) -> dict[tuple[str, str], Member]:
     return {member.source.identity: member for member in members}
 
 
-def _unread(sources: Mapping[tuple[str, str], Sighting]) -> str:
+def _unread(sources: Sequence[Sighting]) -> str:
     """Why sources could not be read, in the words of the first; "" if all could."""
-    unread = [sighting.detail for sighting in sources.values() if sighting.sight is Sight.UNREAD]
+    unread = [sighting.detail for sighting in sources if sighting.sight is Sight.UNREAD]
     return f"{len(unread)} sources cannot be read now: {unread[0]}" if unread else ""
