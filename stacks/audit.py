@@ -210,8 +210,8 @@ class AuditStack(cdk.Stack):
             ["dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:PartiQLInsert"],
             storage.files_table.table_arn,
         )
-        # A repair of an archive is a bundle, with its parts.
-        allow(made, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.archives_table.table_arn)
+        # A repair of an archive is a bundle, with its parts; one that nothing needs any more is marked.
+        allow(made, ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"], storage.archives_table.table_arn)
         allow(made, [*READ_ROWS, *CHANGE_ROWS], storage.audits_table.table_arn)
         self._allow_telling(made)
         allow_sending(
@@ -300,10 +300,10 @@ class AuditStack(cdk.Stack):
         )
         self._allow_seeing_sources(made)
         self._allow_reading_archives(made)
-        # A row that is missing while its archive has the file is inserted; none is ever overwritten.
+        # A row that is missing while its archive has the file is inserted; one that names a superseded archive moves.
         allow(
             made,
-            ["dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PartiQLInsert"],
+            ["dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PartiQLInsert", "dynamodb:PutItem"],
             storage.files_table.table_arn,
         )
         allow(made, READ_ROWS, storage.archives_table.table_arn)

@@ -183,6 +183,23 @@ class OperationsStack(cdk.Stack):
             "whatever was tried. That is no difference, and nothing is known to be wrong. `neve audit list` names the "
             "archive and `neve audit show RUN` what S3 answered; remedy that, then `neve audit run --archive ID`.",
         )
+        self._counted_alarm(
+            "AuditGivenUp",
+            metric="unread",
+            service="StartAudit",
+            description="An archive could not be audited within seven days (more, if it is very large): it was not "
+            "thawed, or neither it nor its sources could be read. Nothing is known to be wrong. `neve audit list` names "
+            "the archive; look at the logs of VerifyAudit and its dead-letter queue, then `neve audit run --archive ID`.",
+        )
+        self._counted_alarm(
+            "AuditsCut",
+            metric="cut",
+            service="StartAudit",
+            period=cdk.Duration.days(1),
+            description="The rolling pass has left archives out for its budget of the month, and will not reach every "
+            "archive within its horizon. Raise audit_budget_percent or audit_budget_usd, or audit_horizon_days; "
+            "`neve audit report` says by when everything will be audited.",
+        )
         if settings.audit_every_h:
             self._no_audit_alarm(settings.audit_silent_h)
         if settings.drill_every_month == "yes":

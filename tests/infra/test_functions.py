@@ -164,7 +164,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "BundlesQueue": {"sqs:SendMessage"},
         "LargeQueue": {"sqs:SendMessage"},
         "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:PartiQLInsert"},
-        "ArchivesTable": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "ArchivesTable": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
         "AuditsTable": READ_ROWS | CHANGE_ROWS,
     },
     "Drill": PROVING
@@ -189,7 +189,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "CollectQueue": {"sqs:SendMessage"},
         "ArchiveBucket/archives/*": READ_ARCHIVES,
         "ArchiveBucket/manifests/*": READ_ARCHIVES,
-        "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PartiQLInsert"},
+        "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PartiQLInsert", "dynamodb:PutItem"},
         "ArchivesTable": READ_ROWS,
         "ParkedTable": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
         "AuditsTable": READ_ROWS | {"dynamodb:PutItem", "dynamodb:UpdateItem"},
@@ -418,7 +418,6 @@ def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
     common = {
         "content_bucket": "ContentBucket",
         "archive_bucket": "ArchiveBucket",
-        "files_table": "FilesTable",
         "archives_table": "ArchivesTable",
         "audits_table": "AuditsTable",
         "parked_table": "ParkedTable",
@@ -439,6 +438,7 @@ def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
     )
     verified = VerifyAuditConfig(
         **common,
+        files_table="FilesTable",
         restores_table="RestoresTable",
         requests_queue_url="RestoreRequestsQueue",
         audits_queue_url="AuditsQueue",
@@ -453,6 +453,7 @@ def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
     assert read(VerifyAuditConfig, variables(templates, "VerifyAudit")) == verified
     assert read(DrillConfig, variables(templates, "Drill")) == DrillConfig(
         **common,
+        files_table="FilesTable",
         restores_table="RestoresTable",
         requests_queue_url="RestoreRequestsQueue",
         drills_queue_url="DrillsQueue",
@@ -460,6 +461,7 @@ def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
     )
     reconciled = ReconcileConfig(
         **common,
+        files_table="FilesTable",
         collect_queue_url="CollectQueue",
         reconciles_queue_url="ReconcilesQueue",
         inventory="",

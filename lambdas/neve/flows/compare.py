@@ -5,8 +5,9 @@ keeps nothing between two calls and knows neither rows nor messages, so anything
 be a Distributed Map of Step Functions over the list that domain.reconcile.shards makes, each item handing the place of
 one call to the next until it is done: that needs a handler of its own, and nothing here changes.
 
-Nothing here deletes or overwrites. What is missing is announced to Collect, which archives nothing twice; a member's
-row that is missing is inserted on the condition that none stands.
+Nothing here deletes. What is missing is announced to Collect, which archives nothing twice; a member's row that is
+missing is inserted on the condition that none stands; a row that names a superseded archive moves to the one that
+stands for it, on the condition that it still does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from operator import attrgetter, itemgetter
 from typing import TypeVar
 
 from neve.domain.events import announcements
-from neve.domain.index import ArchiveRow, ArchiveState, FileRow, is_cut
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow, is_cut, pointing
 from neve.domain.index import rows as implied_rows
 from neve.domain.manifest import Manifest
 from neve.domain.reconcile import (
@@ -68,6 +69,8 @@ BATCH = 100
 """Versions that are looked up one by one, at a time."""
 LINES = 1_000
 """Lines of an inventory at a time."""
+REPAIRS = 16
+"""Archives that stand for others whose members are held in memory, by their hashes."""
 BLOCK = 2_000
 """Serials whose rows are read at once to know which archives exist: about 1 MB, a page of DynamoDB."""
 
@@ -82,7 +85,8 @@ class _Step:
     """What one call of Comparer.advance gathers.
 
     `suspects` seem to have no row, `doubts` may have another MD5 than their rows: both are looked at once more before
-    they count. `known` says by blocks of serials which archives have rows, a bit for each.
+    they count. `known` says by blocks of serials which archives have rows, a bit for each, `superseded` which are
+    superseded and by which; `repairs` has the members of archives that stand for others, by SHA-256 and size.
     """
 
     settled_before: datetime
@@ -91,6 +95,8 @@ class _Step:
     suspects: list[ObjectVersion] = field(default_factory=list)
     doubts: list[tuple[ObjectVersion, FileRow]] = field(default_factory=list)
     known: dict[int, int] = field(default_factory=dict)
+    superseded: dict[int, int] = field(default_factory=dict)
+    repairs: dict[int, Mapping[tuple[str, int], FileRow]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +202,7 @@ class Comparer:
         for key, rows in groupby(self.files.between(place.key or shard.after, shard.until), attrgetter("key")):
             held = list(islice(rows, CROWD + 1))
             for row in held[:CROWD]:
-                if not is_ignored(key) and not self._exists(step, row.archive):
+                if not is_ignored(key) and not self._placed(step, row):
                     step.tally.found(_orphan(row))
             place = Place(key=key)
             if len(held) > CROWD or self.clock() >= until:
@@ -215,7 +221,7 @@ class Comparer:
                 self._compare_with(step, version, row)
 
     def _compare_with(self, step: _Step, version: ObjectVersion, row: FileRow) -> None:
-        if not self._exists(step, row.archive):
+        if not self._placed(step, row):
             step.tally.found(_orphan(row))
         elif wrong := size_differs(version, row):
             step.tally.found(_mismatch(version, row, wrong))
@@ -230,7 +236,7 @@ class Comparer:
         for row in held:
             if row.pin in listed:
                 continue
-            if not self._exists(step, row.archive):
+            if not self._placed(step, row):
                 step.tally.found(_orphan(row))
             elif row.last_modified < step.settled_before:
                 step.tally.count(Outcome.SOURCE_GONE)
@@ -295,13 +301,36 @@ class Comparer:
             return Outcome.RECONCILED  # its size agrees, and more cannot be known
         return Outcome.MISMATCHING if is_md5(source) else Outcome.RECONCILED
 
+    def _placed(self, step: _Step, row: FileRow) -> bool:
+        """Whether the archive that a row names has a row. If it is superseded, the row moves on."""
+        there = self._exists(step, row.archive)
+        if row.archive in step.superseded:
+            step.tally.count(Outcome.ROW_MOVED if self._moved(step, row) else Outcome.LEFT_BEHIND)
+        return there
+
+    def _moved(self, step: _Step, row: FileRow) -> bool:
+        """Have a row name the archive that stands for the damaged one it names, if that has its bytes."""
+        serial = row.archive
+        while serial in step.superseded:
+            serial = step.superseded[serial]
+            self._exists(step, serial)  # which may be superseded itself
+        if serial not in step.repairs:
+            if len(step.repairs) == REPAIRS:
+                step.repairs.clear()
+            manifest, _ = self._manifest(serial)
+            implied = implied_rows(manifest) if manifest is not None else []
+            step.repairs[serial] = {(each.sha256, each.size_bytes): each for each in implied if each.sha256}
+        member = step.repairs[serial].get((row.sha256, row.size_bytes))
+        return member is not None and self.files.replace(row, pointing(row, member))
+
     def _exists(self, step: _Step, serial: int) -> bool:
         """Whether an archive has a row."""
         block, bit = divmod(serial, BLOCK)
         if block not in step.known:
             first = block * BLOCK
-            rows = takewhile(lambda row: row.serial < first + BLOCK, self.archives.all(first=first))
+            rows = list(takewhile(lambda row: row.serial < first + BLOCK, self.archives.all(first=first)))
             step.known[block] = sum(1 << (row.serial - first) for row in rows)
+            step.superseded.update((row.serial, row.superseded_by) for row in rows if row.superseded_by)
         return bool(step.known[block] >> bit & 1) or self.archives.get(serial) is not None
 
     # Archives
