@@ -13,7 +13,8 @@ from neve.aws.audits_table import DynamoAudits
 from neve.aws.drills_table import DynamoDrills
 from neve.aws.files_table import DynamoFiles
 from neve.domain.audit import QUIET, Report, Verdict
-from neve.domain.index import ArchiveRow, FileRow
+from neve.domain.index import ArchiveRow, FileRow, rows
+from neve.domain.manifest import Manifest
 from neve_local import demo_proof
 from neve_local.demo_files import Chosen
 from neve_local.demo_proof import Identity, Uploaded
@@ -81,7 +82,7 @@ class Drilled:
 class Repaired:
     """What came of a repair: the archive that stands for the damaged one, 0 if none does.
 
-    `moved` rows of the index name it now, whose files lie in it as they are on disk.
+    `moved` rows of the index name it now, each for bytes that lie in it as they are on disk.
     """
 
     by: int
@@ -144,8 +145,8 @@ class Auditing:
         reports: list[Report] = []
         problems: list[str] = []
         damage_found = False
-        for serials in trial.rounds:
-            damaged = trial.damaged.serial if serials == trial.rounds[-1] else 0
+        for number, serials in enumerate(trial.rounds, start=1):
+            damaged = trial.damaged.serial if number == len(trial.rounds) else 0
             if damaged:
                 self.tell(f"turning over one bit of {trial.file.key!r} in archive {damaged}, on disk ...")
                 self.damage(trial.damaged, trial.offset_bytes)
@@ -200,20 +201,41 @@ class Auditing:
         if written is None or written.supersedes != damaged:
             problems.append(f"archive {damaged} was to be repaired, and no archive stands for it")
             return Repaired(by=0, moved=0, problems=tuple(problems))
-        rows = self.files.get(held)
-        problems += [f"the index has no {key!r} version {pin} any more" for key, pin in held if (key, pin) not in rows]
+        standing = self.files.get(held)
+        lost = [identity for identity in held if identity not in standing]
+        problems += [f"the index has no {key!r} version {pin} any more" for key, pin in lost]
         problems += [
             f"the index still names the damaged archive {damaged} for {row.key!r} version {row.pin}"
-            for row in rows.values()
+            for row in standing.values()
             if row.archive == damaged
         ]
-        moved = {(row.key, row.version_id): row for row in rows.values() if row.archive == by and row.key in originals}
-        self.tell(f"comparing {len(moved):,} files of archive {by} byte for byte ...")
-        uploaded = [Uploaded(file=originals[key], version_id=version_id, at=0.0) for key, version_id in moved]
-        verdict = self.compare(uploaded, moved)
-        if not moved or verdict.verified < len(moved):
-            problems.append(f"{verdict.verified} of {len(moved)} files of archive {by} are in it as they are on disk")
-        return Repaired(by=by, moved=verdict.verified, problems=(*problems, *verdict.problems))
+        moved = [row for row in standing.values() if row.archive == by and row.key in originals]
+        same, different = self._compare(moved, written, originals)
+        return Repaired(by=by, moved=same, problems=(*problems, *different))
+
+    def _compare(
+        self, moved: Sequence[FileRow], written: Manifest, originals: Mapping[str, Chosen]
+    ) -> tuple[int, list[str]]:
+        """How many of the rows that name the archive `written` do so rightly, and what is wrong with the others.
+
+        The row of a member is right if its bytes in the archive are those on disk; that of a restored version if it
+        names the place of such a member with the same key.
+        """
+        members = {(row.key, row.pin) for row in rows(written)}
+        own = {(row.key, row.version_id): row for row in moved if (row.key, row.pin) in members}
+        self.tell(f"comparing {len(own):,} files of archive {written.archive} byte for byte ...")
+        uploaded = [Uploaded(file=originals[key], version_id=version_id, at=0.0) for key, version_id in own]
+        verdict = self.compare(uploaded, own)
+        problems = list(verdict.problems)
+        if not own or verdict.verified < len(own):
+            problems.append(f"{verdict.verified} of {len(own)} files of archive {written.archive} are as on disk")
+        places = {_place(row) for row in own.values()}
+        restored = [row for row in moved if (row.key, row.pin) not in members]
+        astray = [row for row in restored if _place(row) not in places]
+        problems += [
+            f"the index names {row.id} for {row.key!r} version {row.pin}, which is not there" for row in astray
+        ]
+        return verdict.verified + len(restored) - len(astray), problems
 
     def _drill(self, own: frozenset[int]) -> tuple[Drilled | None, list[str]]:
         """Rehearse a few restores; how that went, and what is wrong with it.
@@ -242,6 +264,11 @@ class Auditing:
         )
         self.tell(drilled.sentence)
         return drilled, [fault for fault, (file, _) in zip(faults, drill.faults, strict=True) if file.archive in own]
+
+
+def _place(row: FileRow) -> tuple[str, int, int, int, str]:
+    """Which bytes of its archive a row names, and of which key."""
+    return (row.key, row.number, row.offset_bytes, row.size_bytes, row.sha256)
 
 
 def _names(report: Report, file: FileRow) -> bool:

@@ -373,7 +373,7 @@ def _show_audited(audited: Audited, console: Console) -> None:
                 "damaged": f"one bit of 1 file in archive {trial.damaged.serial}, on disk   "
                 f"{'found, and nothing else' if audited.damage_found else 'NOT FOUND'}",
                 "repaired": f"archive {repaired.by} stands for it: {repaired.moved:,} rows of the index name it now, "
-                "each for a file that is in it as it is on disk"
+                "each for bytes that are in it as they are on disk"
                 if repaired.good
                 else "NO",
                 **({"drill": audited.drilled.sentence} if audited.drilled else {}),

@@ -140,6 +140,20 @@ def test_what_it_deleted_is_restored_with_one_thaw_for_each_archive(good: Ran) -
     assert "38 were deleted and are restored" in good.shown
 
 
+def test_a_bit_that_is_turned_over_is_found_and_repaired(good: Ran) -> None:
+    audit = good.report["audit"]
+    assert (audit["damaged_injected"], audit["damaged_found"], audit["repaired"]) == (1, 1, 1)
+    assert audit["audited"] == 2
+    assert audit["verdicts"].keys() == {"intact", "archive damaged"}
+    assert audit["verdicts"]["archive damaged"] == 1
+    # The files were deleted and restored: the index has two versions of most of them, and both are moved.
+    assert audit["files_moved"] > audit["verdicts"]["intact"] // 2
+    assert audit["repaired_by"] > audit["damaged"]
+    assert audit["drill"]["files"] == 3
+    assert "$ neve audit repair" in good.shown
+    assert "Audited, damaged on purpose, found, repaired" in good.shown
+
+
 def test_what_cannot_be_uploaded_is_named(good: Ran) -> None:
     skipped = good.report["skipped"]
     assert len(skipped) == 2
@@ -171,6 +185,7 @@ def test_a_file_that_is_parked_and_a_dead_letter_make_it_fail(
     assert (ran.report["restored"], ran.report["restore_mismatches"]) == (6, 0)
     assert ran.report["problems"][0].startswith("parked: source gone")
     assert "SweepDeadLetterQueue" in ran.report["problems"][1]
+    assert ran.report["audit"]["damaged_injected"] == 0, "where something is wrong already, nothing is damaged"
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,22 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from neve.domain.index import ArchiveRow, ArchiveState, FileRow
+from neve.domain.audit import Cause, Finding, Report, worst
+from neve.domain.audit import Verdict as AuditVerdict
+from neve.domain.digest import Digest
+from neve.domain.drill import Comparison, Drawn, Drill, DrillState, Outcome
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow, pointing, rows
+from neve.domain.manifest import Source
 from neve.domain.restore import Ending, Job, JobState
 from neve.domain.selection import CONTENT, OneKey, Places, folder_path, parse_source
 from neve.domain.thaw import Need, Tier
+from neve.domain.version import ObjectVersion
 from neve_cli.batch import read_lines
 from neve_local.cloud import LocalCloud
+from neve_local.demo_audit import Audited, Auditing, Trial, choose_trial
 from neve_local.demo_files import Choice, Chosen, choose
 from neve_local.demo_logs import Thaws, read_passed_over, read_thaws
-from neve_local.demo_proof import Identity, Uploaded
+from neve_local.demo_proof import Identity, Uploaded, Verdict
 from neve_local.demo_restore import BATCH_FILES, Deletion, Restoration, Restored, choose_deletion, run_command
 from tests.memory import MemoryFiles
 
@@ -390,3 +397,306 @@ def test_a_choice_of_some_covers_the_whole_folder_and_is_the_same_each_time(tmp_
     choice: Choice = choose(tmp_path, prefix="demo/", at_most=10)
     assert [each.key for each in choice.files] == [f"demo/{number:03}" for number in range(0, 100, 10)]
     assert choose(tmp_path, prefix="demo/", at_most=10) == choice
+
+
+# -- Audits ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_tar_with_the_fewest_files_is_damaged_in_one_that_has_bytes_and_a_source() -> None:
+    tars = [replace(archive_row(1), files=9), replace(archive_row(3), files=5), replace(archive_row(4), files=4)]
+    archives = [*tars, replace(archive_row(LARGE), files=1)]
+    rows = [replace(row(f"demo/{number}", 4, number), size_bytes=number % 2) for number in range(4)]
+    found = {(each.key, each.version_id): each for each in [*rows, row("demo/5", 3), row("demo/6", LARGE)]}
+
+    def trial(stands: Callable[[FileRow], bool], of: Sequence[ArchiveRow] = archives) -> Trial | None:
+        return choose_trial(of, found, stands)
+
+    assert trial(lambda _: True) == Trial(intact=tars[1], damaged=tars[2], file=rows[3])
+    assert trial(lambda each: each is not rows[3]) == Trial(intact=tars[1], damaged=tars[2], file=rows[1])
+    assert trial(lambda each: each.archive == 3) == Trial(intact=tars[2], damaged=tars[1], file=found["demo/5", "v1"])
+    assert trial(lambda _: True, tars[2:]) == Trial(intact=tars[2], damaged=tars[2], file=rows[3])
+    assert trial(lambda _: False) is None
+    assert trial(lambda _: True, [archive_row(LARGE)]) is None
+
+
+KEYS = ["demo/a", "demo/b", "demo/c"]
+
+
+@dataclass
+class Proving:
+    """As much of a deployment as audits touch, with archive 1 of three files, and archive 3.
+
+    Its commands audit as they should; `spoil` may change what they leave behind.
+    """
+
+    ran: list[Sequence[str]] = field(default_factory=list)
+    damaged: list[tuple[int, int]] = field(default_factory=list)
+    index: MemoryFiles = field(default_factory=MemoryFiles)
+    rows: dict[int, ArchiveRow] = field(default_factory=dict)
+    manifests: dict[int, Any] = field(default_factory=dict)
+    found: dict[str, list[Report]] = field(default_factory=dict)
+    drilled: dict[str, Drill] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    spoil: Callable[[str], object] = lambda _: None
+    differ: int = 0
+
+    # the command
+
+    def neve(self, words: Sequence[str], printed: Callable[[str], None]) -> int:
+        self.ran.append(words)
+        what, run = words[2] if words[1] == "audit" else "drill", f"2026-{len(self.ran)}"
+        status = {"run": self._run, "repair": self._repair, "drill": self._drill}[what](run, words)
+        printed(f"drill {run}" if what == "drill" else f"run {run}")
+        printed(f"run {run}, complete")
+        self.spoil(what)
+        return self.statuses.get(what, status)
+
+    def _run(self, run: str, words: Sequence[str]) -> int:
+        serials = [int(word.removeprefix("--archive=")) for word in words if word.startswith("--archive")]
+        damaged = {serial for serial, _ in self.damaged}
+        self.found[run] = [report(run, serial, [finding()] if serial in damaged else []) for serial in serials]
+        return int(bool(damaged & set(serials)))
+
+    def _repair(self, run: str, words: Sequence[str]) -> int:
+        damaged = int(words[3])
+        self.rows[damaged] = replace(self.rows[damaged], superseded_by=5)
+        self.manifests[5] = listing(5, [row for row in self.index.rows.values() if row.pin == "v1"], supersedes=damaged)
+        for implied in rows(self.manifests[5]):
+            for seen in self.index.versions(implied.key):
+                self.index.replace(seen, pointing(seen, implied))
+        return 0
+
+    def _drill(self, run: str, words: Sequence[str]) -> int:
+        self.drilled[run] = drill(run)
+        return 0
+
+    # what it looks at
+
+    def damage(self, archive: ArchiveRow, offset_bytes: int) -> None:
+        self.damaged.append((archive.serial, offset_bytes))
+
+    def under(self, prefix: str) -> Iterator[FileRow]:
+        return (row for row in list(self.index.rows.values()) if row.key.startswith(prefix))
+
+    def manifest(self, serial: int) -> Any:
+        return self.manifests.get(serial)
+
+    def reports(self, run: str) -> Iterator[Report]:
+        return iter(self.found[run])
+
+    def compare(self, uploaded: Sequence[Uploaded], found: Mapping[Identity, FileRow]) -> Verdict:
+        assert {each.identity for each in uploaded} == found.keys()
+        return Verdict(verified=len(found) - self.differ, problems=())
+
+
+def listing(archive: int, members: Sequence[FileRow], supersedes: int | None = None) -> Any:
+    """A manifest, as far as it is looked at, of members one after the other."""
+    return SimpleNamespace(
+        archive=archive,
+        supersedes=supersedes,
+        members=[
+            SimpleNamespace(
+                number=number,
+                offset_bytes=100 * archive + 10 * number,
+                source=Source(
+                    key=row.key, version_id=row.version_id, size_bytes=9, etag="e", last_modified=NOW, sha256="0" * 64
+                ),
+            )
+            for number, row in enumerate(members)
+        ],
+    )
+
+
+def finding(key: str = KEYS[1], number: int = 1, verdict: AuditVerdict = AuditVerdict.ARCHIVE_DAMAGED) -> Finding:
+    return Finding(verdict=verdict, evidence="", key=key, pin="v1", number=number)
+
+
+def report(run: str, archive: int, findings: Sequence[Finding], quiet: AuditVerdict = AuditVerdict.INTACT) -> Report:
+    counts = {finding.verdict: 1 for finding in findings} | {quiet: 3 - len(findings)}
+    return Report(
+        run=run,
+        archive=archive,
+        cause=Cause.ASKED,
+        begun_at=NOW,
+        finished_at=NOW,
+        verdict=worst(counts),
+        counts=counts,
+        size_bytes=1,
+        findings=tuple(findings),
+        found=len(findings),
+    )
+
+
+def drill(drill_id: str, *, of: int = 5, outcome: Outcome = Outcome.SAME) -> Drill:
+    version = ObjectVersion(key="k", version_id="v1", size_bytes=1, etag="e", sequencer="", event_at=NOW)
+    return Drill(
+        id=drill_id,
+        started_at=NOW,
+        buckets=("one", "two"),
+        files=(Drawn(version=version, archive=of, number=0, digest=Digest(size_bytes=1)),),
+        collection=1,
+        state=DrillState.DONE,
+        compared={1: (Comparison(place="s3://one/1", outcome=outcome),)},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audits:
+    """The stand-ins, and what is audited of them."""
+
+    proving: Proving
+    auditing: Auditing
+    trial: Trial
+    originals: Mapping[str, Chosen]
+
+    def audit(self) -> Audited:
+        return self.auditing.audit(self.trial, self.originals, frozenset({1, 3}))
+
+
+@pytest.fixture
+def audits(tmp_path: Path) -> Audits:
+    """Archive 1 has three files and a restored version of one of them; it is to be damaged in the second."""
+    proving = Proving(rows={1: archive_row(1), 3: archive_row(3)})
+    proving.manifests[1] = listing(1, [row(key) for key in [*KEYS, "others/x"]])
+    members = rows(proving.manifests[1])
+    proving.index.record([*members, replace(members[0], version_id="v2", pin="v2")])
+    stand_in = cast("Any", proving)
+    (path,) = made(tmp_path, ["file"])
+    return Audits(
+        proving=proving,
+        auditing=Auditing(
+            command=proving.neve,
+            prefix="demo/",
+            archives=cast("Any", proving.rows),
+            files=cast("Any", SimpleNamespace(under=proving.under, get=proving.index.get)),
+            audits=stand_in,
+            drills=cast("Any", proving.drilled),
+            store=stand_in,
+            damage=proving.damage,
+            compare=cast("Any", proving.compare),
+            tell=lambda _: None,
+            printed=lambda _: None,
+        ),
+        trial=Trial(intact=proving.rows[3], damaged=proving.rows[1], file=members[1]),
+        originals={key: chosen(path, key) for key in KEYS},
+    )
+
+
+def test_a_damaged_file_that_is_named_and_repaired_is_told_in_figures(audits: Audits) -> None:
+    audited = audits.audit()
+    assert audited.problems == ()
+    assert audits.proving.damaged == [(1, 114)]
+    assert [" ".join(words[1:]) for words in audits.proving.ran] == [
+        "audit run --archive=3 --archive=1 --wait",
+        "audit repair 1 --wait",
+        "drill run --files 3 --wait",
+    ]
+    assert audited.damage_found
+    assert audited.verdicts == {AuditVerdict.INTACT: 5, AuditVerdict.ARCHIVE_DAMAGED: 1}
+    assert (audited.repaired.good, audited.repaired.by, audited.repaired.moved) == (True, 5, 4)
+    assert audited.drilled is not None
+    assert audited.drilled.good
+
+
+def test_the_only_archive_is_audited_before_it_is_damaged_and_after(audits: Audits) -> None:
+    only = replace(audits, trial=replace(audits.trial, intact=audits.trial.damaged))
+    audited = only.audit()
+    assert audited.problems == ()
+    assert [report.verdict.value for report in audited.reports] == ["intact", "archive damaged"]
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [
+        [],
+        [finding(KEYS[0], 0)],
+        [finding(), finding(KEYS[0], 0)],
+        [finding(verdict=AuditVerdict.SOURCE_DAMAGED)],
+    ],
+)
+def test_damage_that_is_not_named_or_not_alone_is_not_found(audits: Audits, findings: list[Finding]) -> None:
+    found = audits.proving.found
+    audits.proving.spoil = lambda _: found.update({"2026-1": [report("", 3, []), report("", 1, findings)]})
+    audited = audits.audit()
+    assert not audited.damage_found
+    assert audited.problems == ("no audit named 'demo/b', and nothing else, in archive 1",)
+
+
+def test_an_intact_archive_that_is_called_damaged_or_not_audited_is_a_problem(audits: Audits) -> None:
+    found = audits.proving.found
+    damaged = report("", 1, [finding()])
+    audits.proving.spoil = lambda _: found.update({"2026-1": [damaged, report("", 3, [finding()])]})
+    (problem,) = audits.audit().problems
+    assert "calls archive 3, which nobody damaged, archive damaged" in problem
+    audits.proving.spoil = lambda _: found.update({"2026-4": [damaged]})
+    (problem,) = audits.audit().problems[:1]
+    assert "compared [1]" in problem
+
+
+def test_a_deleted_source_of_an_intact_archive_is_no_problem(audits: Audits) -> None:
+    reports = [report("", 3, [], quiet=AuditVerdict.SOURCE_GONE), report("", 1, [finding()])]
+    audits.proving.spoil = lambda _: audits.proving.found.update({"2026-1": reports})
+    assert audits.audit().problems == ()
+
+
+def test_a_repair_that_leaves_a_file_behind_is_none(audits: Audits) -> None:
+    proving = audits.proving
+
+    def leave_one_and_lose_one(what: str) -> None:
+        if what == "repair":
+            standing = proving.index.rows
+            standing["demo/a", "v2"] = replace(standing["demo/a", "v2"], archive=1)
+            standing["demo/b", "v1"] = replace(standing["demo/b", "v1"], archive=2)  # a duplicate's: as good
+            del standing["demo/c", "v1"]
+
+    proving.spoil = leave_one_and_lose_one
+    audited = audits.audit()
+    assert (audited.repaired.good, audited.repaired.moved) == (False, 1)
+    lost, left = audited.problems
+    assert "no 'demo/c'" in lost
+    assert "still names the damaged archive 1 for 'demo/a' version v2" in left
+
+
+def test_a_repair_with_other_bytes_or_without_an_archive_is_none(audits: Audits) -> None:
+    audits.proving.differ = 1
+    audited = audits.audit()
+    assert (audited.repaired.good, audited.problems) == (
+        False,
+        ("2 of 3 files of archive 5 are as on disk",),
+    )
+    audits.proving.spoil = lambda what: what == "repair" and audits.proving.manifests.pop(5)
+    audits.proving.statuses["repair"] = 1
+    audited = audits.audit()
+    assert (audited.repaired.good, audited.repaired.by) == (False, 0)
+    assert [each.rpartition("` ")[2] for each in audited.problems] == [
+        "ended with status 1",
+        "archive 1 was to be repaired, and no archive stands for it",
+    ]
+
+
+def test_a_restored_version_has_to_name_a_member_with_its_key(audits: Audits) -> None:
+    standing = audits.proving.index.rows
+    audits.proving.spoil = lambda what: (
+        what == "repair" and standing.update({("demo/a", "v2"): replace(standing["demo/a", "v2"], number=1)})
+    )
+    audited = audits.audit()
+    assert (audited.repaired.good, audited.repaired.moved) == (False, 3)
+    assert audited.problems == ("the index names 5.1 for 'demo/a' version v2, which is not there",)
+
+
+@pytest.mark.parametrize(("of", "problems"), [(5, 1), (3, 1), (7, 0)])
+def test_a_drill_answers_for_the_archives_of_this_run_alone(audits: Audits, of: int, problems: int) -> None:
+    drilled = audits.proving.drilled
+    audits.proving.spoil = lambda _: drilled.update({"2026-3": drill("", of=of, outcome=Outcome.DIFFERENT)})
+    audits.proving.statuses["drill"] = 1
+    audited = audits.audit()
+    assert len(audited.problems) == problems
+    assert audited.drilled is not None
+    assert "different" in audited.drilled.sentence
+
+
+def test_a_drill_that_does_not_end_is_a_problem(audits: Audits) -> None:
+    audits.proving.spoil = lambda what: what == "drill" and audits.proving.drilled.popitem()
+    audited = audits.audit()
+    assert audited.drilled is None
+    assert "and no drill" in audited.problems[0]
