@@ -33,6 +33,7 @@ def archive_fields(row: ArchiveRow) -> dict[str, Any]:
         "object_version_id": row.object_version_id,
         "written_at": iso(row.written_at),
         "archived_at": iso(row.archived_at),
+        "superseded_by": row.superseded_by or None,
     }
 
 
@@ -85,7 +86,7 @@ def archives(
                 str(row.serial),
                 f"{row.files:,}",
                 size(row.size_bytes),
-                row.state.value,
+                f"damaged: {row.superseded_by}" if row.superseded_by else row.state.value,
                 row.storage_class,
                 moment(row.archived_at),
                 row.object_key,
@@ -150,3 +151,5 @@ def _show(row: ArchiveRow, bucket: str) -> None:
     typer.echo(f"  sha256    {row.sha256 or '-'}")
     typer.echo(f"  holds     {row.files:,} files, {size(row.source_bytes)}; {row.duplicates:,} already in others")
     typer.echo(f"  archived  {moment(row.archived_at)} UTC")
+    if row.superseded_by:
+        typer.echo(f"  damaged   archive {row.superseded_by} stands for it: `neve audit show {row.serial}`")

@@ -188,8 +188,8 @@ class OperationsStack(cdk.Stack):
             metric="unread",
             service="StartAudit",
             description="An archive could not be audited within seven days (more, if it is very large): it was not "
-            "thawed, or neither it nor its sources could be read. Nothing is known to be wrong. `neve audit list` names "
-            "the archive; look at the logs of VerifyAudit and its dead-letter queue, then `neve audit run --archive ID`.",
+            "thawed, or could not be read. Nothing is known to be wrong. `neve audit list` names it; look at the log "
+            "of VerifyAudit and its dead-letter queue, then `neve audit run --archive ID`.",
         )
         self._counted_alarm(
             "AuditsCut",
