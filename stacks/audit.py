@@ -202,8 +202,9 @@ class AuditStack(cdk.Stack):
             recursive_loop=_ASKED_AGAIN,
         )
         self._allow_seeing_sources(made)
-        # A repair may need another archive, which has the same bytes.
+        # A repair may need another archive, which has the same bytes; a thaw that S3 knows nothing of is forgotten.
         self._allow_thawing(made)
+        allow(made, ["dynamodb:DeleteItem"], storage.restores_table.table_arn)
         # A repair of the index inserts rows that are missing, and puts right those that contradict all the rest.
         allow(
             made,

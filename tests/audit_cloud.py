@@ -133,6 +133,7 @@ class AuditCloud(RestoreCloud):
             pace=lambda: None,
             cap_micro_usd=0,
             clock=lambda: self.now,
+            counted=False,
         )
 
     @property

@@ -418,6 +418,17 @@ def test_a_superseded_archive_names_the_largest_that_stands_for_it(ports: Ports)
     assert ports.archives.get(18) is None, "it makes no row"
 
 
+def test_the_bytes_of_all_archives_are_summed_up_whatever_becomes_of_them(ports: Ports) -> None:
+    assert ports.archives.stored_bytes() == 0
+    ports.bundles.create(bundle(size_bytes=1))
+    large = 5_000_000_000_000
+    for serial, size_bytes in ((17, 3), (18, large), (1_000_000, 0)):
+        ports.archives.put(archive(serial=serial, size_bytes=size_bytes))
+    ports.archives.finish(17, duplicates=0, now=NOW)
+    ports.archives.supersede(17, by=18)
+    assert ports.archives.stored_bytes() == large + 3
+
+
 def test_a_row_that_is_written_anew_says_what_supersedes_it(ports: Ports) -> None:
     ports.archives.put(archive(superseded_by=40))
     assert ports.archives.get(17) == archive(superseded_by=40)

@@ -165,6 +165,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "LargeQueue": {"sqs:SendMessage"},
         "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:PartiQLInsert"},
         "ArchivesTable": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "RestoresTable": {"dynamodb:GetItem", *CHANGE_ROWS},
         "AuditsTable": READ_ROWS | CHANGE_ROWS,
     },
     "Drill": PROVING

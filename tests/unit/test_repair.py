@@ -476,12 +476,12 @@ def test_a_row_that_points_at_the_wrong_member_passes_no_file_off_as_another(clo
 def test_a_version_that_another_archive_holds_meanwhile_is_not_archived_again(cloud: MemoryCloud) -> None:
     versions = cloud.versions(3)
     superseded = archive(cloud, versions)
-    repair(cloud, superseded, versions[:1], run="first")
-    written = repair(cloud, superseded, versions, run="second")
+    repair(cloud, superseded, versions[:1])
+    written = repair(cloud, cloud.archives.rows[1], versions)
     assert (written.serial, written.files, written.duplicates) == (3, 2, 1)
     assert holders(cloud, *versions) == [2, 3, 3]
     assert cloud.archives.rows[1].superseded_by == 3
-    third = repair(cloud, superseded, versions, run="third")
+    third = repair(cloud, cloud.archives.rows[1], versions)
     assert (third.outcome, third.duplicates) == (Outcome.VOID, 3)
 
 
@@ -553,7 +553,7 @@ def test_a_repair_waits_for_a_member_that_cannot_be_read_and_ends_without_it_aft
     assert holders(cloud, *versions) == [1, 2]
     assert not cloud.collect_queue.sent
     cloud.content.failures.clear()
-    assert repair(cloud, superseded, versions, run="again").files == 1
+    assert repair(cloud, cloud.archives.rows[1], versions).files == 1
     assert holders(cloud, *versions) == [3, 2]
 
 
@@ -793,8 +793,8 @@ def test_another_object_under_the_key_of_a_large_one_is_parked_and_nothing_colle
 def test_a_large_object_that_another_archive_holds_meanwhile_is_not_copied_again(cloud: MemoryCloud) -> None:
     version = cloud.version("film", 20_000)
     superseded = archive(cloud, [version])
-    repair(cloud, superseded, [version], run="first")
-    written = repair(cloud, superseded, [version], run="second")
+    repair(cloud, superseded, [version])
+    written = repair(cloud, cloud.archives.rows[1], [version])
     assert (written.outcome, written.duplicates) == (Outcome.VOID, 1)
     assert cloud.archives.rows[1].superseded_by == 2
 
@@ -846,6 +846,8 @@ def live_through(mortal: Mortal, size_bytes: int) -> None:
     lost = versions[:1] if len(versions) > 1 else []
     damage_archive(cloud, *lost, *versions[-1:])
     delete_source(cloud, *lost, *versions[1:2])
+    restored = replace(versions[-1], version_id="restored")
+    cloud.files.record([replace(cloud.files.rows[versions[-1].identity], version_id="restored", pin="restored")])
     for name in ("bundles", "archives", "files", "store", "bundles_queue", "large_queue", "reader", "parking_lot"):
         setattr(cloud, name, mortal.watch(getattr(cloud, name)))
     while True:
@@ -859,7 +861,7 @@ def live_through(mortal: Mortal, size_bytes: int) -> None:
     [serial] = {cloud.files.rows[version.identity].archive for version in saved}
     assert serial > 1
     assert [body_of(cloud, version) for version in saved] == [original(version) for version in saved]
-    assert holders(cloud, *lost) == [1] * len(lost)
+    assert holders(cloud, *lost, restored) == [1] * len(lost) + [serial]
     assert parked(cloud) == [(Reason.LOST, version.key) for version in lost]
     assert cloud.archives.rows[1].superseded_by == serial
     assert cloud.archives.rows[serial].duplicates == 0
@@ -915,12 +917,30 @@ def test_two_writers_of_one_repair_make_one_archive_and_move_each_row_once() -> 
     assert explored(live, preemptions=1) > 30
 
 
-def test_repairs_of_two_runs_at_once_leave_every_version_in_one_of_their_archives() -> None:
+def test_two_runs_that_order_at_once_order_one_repair() -> None:
     def live(steps: Steps) -> None:
         cloud = made()
         versions = cloud.versions(2)
         superseded = archive(cloud, versions)
-        bundles = [order(cloud, superseded, versions, run=run).id for run in "ab"]
+        cloud.bundles = steps.watch(cloud.bundles)
+        order_by = [lambda run=run: repairer(cloud).order(superseded, versions, run=run, now=cloud.now) for run in "ab"]
+        steps.run(order_by)
+        assert {requested_bundle(body) for body in cloud.bundles_queue.take()} == {"repair-1-0"}
+        assert cloud.bundles.parts("repair-1-0") == versions
+
+    assert explored(live, preemptions=1) > 5
+
+
+def test_repairs_written_at_once_leave_every_version_in_one_of_their_archives() -> None:
+    """The second is ordered when the first has marked the archive, and is not at its end."""
+
+    def live(steps: Steps) -> None:
+        cloud = made()
+        versions = cloud.versions(2)
+        superseded = archive(cloud, versions)
+        marked = replace(superseded, superseded_by=1)
+        bundles = [order(cloud, each, versions).id for each in (superseded, marked)]
+        assert len(set(bundles)) == 2
         for name in ("bundles", "archives", "files", "store"):
             setattr(cloud, name, steps.watch(getattr(cloud, name)))
         steps.run([lambda each=each: (cloud.write(each), None)[1] for each in bundles])  # type: ignore[misc]

@@ -283,7 +283,8 @@ class AuditVerifier:
         if not judged.members:
             return "", 0
         holders = {judged.rows[identity].archive if identity in judged.rows else 0 for identity in judged.members}
-        if not holders & {0, row.serial}:  # every member's row names another archive: nothing is left to save
+        if not holders & {0, row.serial} and all(map(self._stands, holders)):
+            # Every member's row names another archive: nothing is left to save.
             self.archives.supersede(row.serial, by=max(holders))
             return "", 0
         if self._others_asleep(audit, row, judged, owner):
@@ -296,6 +297,11 @@ class AuditVerifier:
             self.thawer.ensure(row, need(Tier.STANDARD, repair=True), owner=owner)
         versions = [version_of(member.source) for member in judged.members.values()]
         return self.repairer.order(row, versions, run=audit.run, now=self.clock()).id, 0
+
+    def _stands(self, serial: int) -> bool:
+        """Whether an archive can stand for another: one that is superseded itself might be by that one."""
+        archive = self.archives.get(serial)
+        return archive is not None and not archive.superseded_by
 
     def _repair_rows(self, row: ArchiveRow, judged: _Judged) -> int:
         """Put rows right that contradict a manifest which archive and source agree with; how many."""
