@@ -361,7 +361,11 @@ def _show_restored(run: Run, restored: Restored, console: Console) -> None:
 
 def _show_audited(audited: Audited, console: Console) -> None:
     trial, repaired = audited.trial, audited.repaired
-    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in audited.verdicts.items())
+    found = "the file, and nothing else" if audited.damage_found else "NOT THIS FILE"
+    said = (
+        f"archive {report.archive}: " + ", ".join(f"{count:,} {verdict}" for verdict, count in report.counts.items())
+        for report in audited.reports
+    )
     console.print(
         Text("Audited, damaged on purpose, found, repaired", style="bold"),
         f"[dim](`neve audit run`, `neve audit repair`; {audited.seconds:.0f} s)[/dim]",
@@ -369,11 +373,11 @@ def _show_audited(audited: Audited, console: Console) -> None:
     console.print(
         rows(
             {
-                "audited": f"{len(audited.reports):,} archives; files by verdict: {verdicts}",
-                "damaged": f"one bit of 1 file in archive {trial.damaged.serial}, on disk   "
-                f"{'found, and nothing else' if audited.damage_found else 'NOT FOUND'}",
-                "repaired": f"archive {repaired.by} stands for it: {repaired.moved:,} rows of the index name it now, "
-                "each for bytes that are in it as they are on disk"
+                "damaged": f"one bit, on disk, of {trial.file.id} {trial.file.key!r}",
+                "audited": "   ".join(said),
+                "found": found,
+                "repaired": f"archive {repaired.by} stands for {trial.damaged.serial}: {repaired.moved:,} rows of the "
+                "index name it now, each for bytes that are as on disk"
                 if repaired.good
                 else "NO",
                 **({"drill": audited.drilled.sentence} if audited.drilled else {}),
