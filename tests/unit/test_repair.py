@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -923,8 +924,11 @@ def test_two_runs_that_order_at_once_order_one_repair() -> None:
         versions = cloud.versions(2)
         superseded = archive(cloud, versions)
         cloud.bundles = steps.watch(cloud.bundles)
-        order_by = [lambda run=run: repairer(cloud).order(superseded, versions, run=run, now=cloud.now) for run in "ab"]
-        steps.run(order_by)
+
+        def order_by(run: str) -> None:
+            repairer(cloud).order(superseded, versions, run=run, now=cloud.now)
+
+        steps.run([partial(order_by, "a"), partial(order_by, "b")])
         assert {requested_bundle(body) for body in cloud.bundles_queue.take()} == {"repair-1-0"}
         assert cloud.bundles.parts("repair-1-0") == versions
 
