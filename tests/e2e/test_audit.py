@@ -245,15 +245,34 @@ def test_an_audit_whose_event_is_lost_is_ended_by_the_sweeps(
     assert ended(stacks, audits, run, serial).verdict is Verdict.INTACT
 
 
-def test_the_schedule_s_message_draws_an_archive_at_random(stacks: Stacks, audits: DynamoAudits) -> None:
+def test_the_schedule_fires_and_an_archive_is_drawn_at_random(
+    stacks: Stacks, collection: Collection, audits: DynamoAudits
+) -> None:
+    scheduler = stacks.cloud.session().client("scheduler")
+    named = [scheduler.get_schedule(Name=each["Name"]) for each in scheduler.list_schedules()["Schedules"]]
+    asked = {(each["Target"]["Arn"].rpartition(":")[2], each["Target"]["Input"]): each for each in named}
+    queues = {name: stacks.outputs[f"{name}Queue"].rpartition("/")[2] for name in ("Audits", "Drills", "Reconciles")}
+    assert {(queue, json.dumps({"message": "sweep"})) for queue in queues.values()} <= asked.keys()
+    assert (queues["Drills"], json.dumps({"message": "start"})) in asked
+    assert (queues["Reconciles"], json.dumps({"message": "reconcile"})) in asked
+    hourly = asked[queues["Audits"], json.dumps({"message": "audit"})]
+    schedule = {name: hourly[name] for name in ("Name", "FlexibleTimeWindow", "Target", "State")}
     before = {run.id for run in audits.runs()}
-    stacks.sqs.send_message(QueueUrl=stacks.outputs["AuditsQueue"], MessageBody='{"message": "audit"}')
-    stacks.wait_for("a run that is drawn", lambda: bool({run.id for run in audits.runs()} - before))
-    (drawn,) = {run.id for run in audits.runs()} - before
-    stacks.wait_for("the run ended", lambda: bool(audits.run(drawn).finished_at))  # type: ignore[union-attr]
+    scheduler.update_schedule(**schedule, ScheduleExpression="rate(1 minute)")  # since its creation: it is due at once
+    try:
+        stacks.wait_for("a run that is drawn", lambda: bool({run.id for run in audits.runs()} - before))
+    finally:
+        scheduler.update_schedule(**schedule, ScheduleExpression=hourly["ScheduleExpression"])
+    drawn = min({run.id for run in audits.runs()} - before)
+
+    def over() -> bool:
+        run = audits.run(drawn)
+        return run is not None and run.finished_at is not None
+
+    stacks.wait_for("the run ended", over)
     run = audits.run(drawn)
     assert run is not None
-    assert run.ended == run.audits >= 1
+    assert run.ended == run.audits >= 1, collection.manifests.keys()
 
 
 def ask(stacks: Stacks, serial: int) -> str:
