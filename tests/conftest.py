@@ -22,7 +22,7 @@ SETTINGS: dict[str, str | int | float] = {
     "sweep_timeout_s": 10,
     "plan_timeout_s": 10,
     "extract_timeout_s": 10,
-    "audit_timeout_s": 10,
+    "audit_timeout_s": 15,  # its first start on a busy machine takes 8
     "drill_timeout_s": 60,  # Drill begins another file only if 30 s are left
     "reconcile_timeout_s": 20,
     "restore_buckets": OTHER_BUCKET,
