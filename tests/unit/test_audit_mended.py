@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -365,6 +366,24 @@ def test_a_row_that_calls_an_archive_warm_which_s3_calls_asleep_goes(cloud: Audi
     cloud.consistent()
 
 
+def test_a_large_object_that_cannot_be_read_to_its_end_is_tried_as_often_as_any_other() -> None:
+    """What had been read before does not make its later tries endless."""
+    cloud = AuditCloud(lived_until=lambda now: now + timedelta(seconds=1))
+    cloud.with_film("film", b"x" * 5_000, by_crc=True)
+    run = cloud.ask(1)
+    cloud.deliver()
+    cloud.wait(5 * HOUR, sweep=False)
+    for _ in range(3):
+        [body] = list(dict.fromkeys(cloud.verify_queue.take()))
+        cloud.verify_thawed(body)
+        [again] = cloud.audits_queue.take()
+        cloud.start(again)
+    assert [(audit.of_archive.size_bytes, audit.tries) for audit in cloud.records.rows.values()] == [(3_000, 0)]
+    cloud.unreadable += [Transient("503")] * PATIENCE
+    cloud.deliver()
+    assert cloud.report(run).verdict is Verdict.UNREAD
+
+
 # The index
 
 
@@ -409,6 +428,20 @@ def test_no_row_is_put_right_while_the_archive_s_own_row_contradicts(cloud: Audi
     assert cloud.report().rows_repaired == 0
     [mail] = cloud.mails.published
     assert "the archive's row contradicts" in mail
+
+
+def test_a_large_object_and_a_manifest_made_by_somebody_else_are_not_taken_into_the_index() -> None:
+    cloud = one_archive(large=True, automatic=True)
+    manifest, forged = cloud.manifest(1), b"z" * 30_000
+    sha256 = hashlib.sha256(forged).hexdigest()
+    [member] = manifest.members
+    source = replace(member.source, sha256=sha256, md5="", checksums={})
+    cloud.store.manifests[1] = replace(manifest, object_sha256=sha256, members=(replace(member, source=source),))
+    cloud.store.objects[manifest.object_key] = forged
+    cloud.delete("b")
+    before = dict(cloud.files.rows)
+    assert cloud.audit() == {"": Verdict.INDEX_WRONG}
+    assert cloud.files.rows == before
 
 
 # Repairs

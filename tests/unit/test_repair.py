@@ -776,8 +776,10 @@ def test_a_large_object_in_parts_is_proved_by_its_crc64(cloud: MemoryCloud) -> N
     version = cloud.version("film", 20_000, checksums={"CRC64NVME": "AAAAAAAAAAA="})
     superseded = archive(cloud, [version])
     assert superseded.sha256 == ""
+    restored = replace(version, version_id="restored")
+    cloud.files.record([replace(cloud.files.rows[version.identity], version_id="restored", pin="restored")])
     assert repair(cloud, superseded, [version]).outcome is Outcome.ARCHIVED
-    assert holders(cloud, version) == [2]
+    assert holders(cloud, version, restored) == [2, 2]
 
 
 def test_another_object_under_the_key_of_a_large_one_is_parked_and_nothing_collected(cloud: MemoryCloud) -> None:

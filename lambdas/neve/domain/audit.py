@@ -270,10 +270,13 @@ def judge_object(
         archive=found, manifest=_object_digest(manifest), source=source, row=_row_digest(standing)
     )
     if verdict in QUIET:
-        wrong = judge_row(standing, member, row.serial, manifest.supersedes) or _row_otherwise(row, manifest)
         other = _described_otherwise(member.source, described)
+        disputed = _row_otherwise(row, manifest)
+        wrong = judge_row(standing, member, row.serial, manifest.supersedes)
         if other:
             verdict, evidence = Verdict.MANIFEST_WRONG, other
+        elif disputed:  # the archive's own row: no file's
+            return Verdict.INDEX_WRONG, [Finding(verdict=Verdict.INDEX_WRONG, evidence=disputed)]
         elif wrong:
             verdict, evidence = Verdict.INDEX_WRONG, wrong
     return verdict, [] if verdict in QUIET else [_finding(verdict, evidence, member)]

@@ -116,13 +116,14 @@ class Committer:
     def _move_restored(self, manifest: Manifest, superseded: int) -> None:
         """Have the rows of versions that restores have made out of the superseded archive name this one's members.
 
-        Those are versions of the same key with the same bytes. What was restored under other keys, reconcile finds.
+        Those are versions of the same key with the same bytes. What was restored under other keys, reconcile finds. Of
+        a large object no SHA-256 may be known, but all that names its archive is that object.
         """
 
         def move(implied: FileRow) -> None:
             for seen in self.files.versions(implied.key):
                 same = (seen.sha256, seen.size_bytes) == (implied.sha256, implied.size_bytes)
-                if seen.archive == superseded and seen.sha256 and same:
+                if seen.archive == superseded and same:
                     self.files.replace(seen, pointing(seen, implied))
 
         with ThreadPoolExecutor(THREADS) as pool:

@@ -104,8 +104,7 @@ class AuditVerifier:
             if audit.stage is Stage.HASHING:
                 continue  # StartAudit is at it, and looks at the thaw when it has hashed the sources
             now = self.clock()
-            fresh = audit.of_archive == Progress()  # going on is no new try
-            leased = self.audits.lease(audit, owner=owner, now=now, until=until, trying=fresh)
+            leased = self.audits.lease(audit, owner=owner, now=now, until=until, trying=True)
             if leased is None:
                 continue  # it has ended, or whoever verifies it has a message of its own
             try:
@@ -214,7 +213,7 @@ class AuditVerifier:
                 pieces = self.reader.stream(row, first=audit.of_archive.size_bytes)
                 reached, ended = self.crc.feed(pieces, audit.of_archive, until)
                 if not ended:
-                    return replace(audit, of_archive=reached)
+                    return replace(audit, of_archive=reached, tries=audit.tries - 1)  # it got somewhere
                 found = self.crc.digest(reached)
             elif manifest is None and not row.sha256:  # nothing states a hash, and reading terabytes would tell nothing
                 found = Digest(size_bytes=row.size_bytes)
