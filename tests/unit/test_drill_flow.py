@@ -14,7 +14,7 @@ from neve.domain.digest import Digest
 from neve.domain.drill import SOURCE, Comparison, DrillState, Outcome, Start, render_start
 from neve.domain.events import DRILL_PREFIX
 from neve.domain.restore import Ending
-from neve.errors import ManifestInvalid, SourceChanged, SourceDenied, Transient
+from neve.errors import ManifestInvalid, NeveError, SourceChanged, SourceDenied, SourceUnfit, Transient
 from neve.flows import drill as flow
 from tests.memory import CONTENT
 from tests.memory_drill import DRILL, DRILLS, DrillCloud
@@ -105,6 +105,17 @@ def test_files_are_drawn_uniformly_and_not_archives() -> None:
     assert sum((count - 600) ** 2 / 600 for count in counts) < 18.5
 
 
+def test_an_archive_that_a_repair_stands_for_is_not_drawn_from() -> None:
+    cloud = DrillCloud(TWO)
+    rows = cloud.restore.archives.rows
+    first = min(rows)
+    left = sum(row.files for row in rows.values() if row.serial != first)
+    rows[first] = replace(rows[first], superseded_by=9)
+    drill = cloud.driller._drawn(DRILL, 10)
+    assert {file.archive for file in drill.files} == rows.keys() - {first}
+    assert drill.collection == left
+
+
 def test_no_file_is_drawn_twice() -> None:
     cloud = DrillCloud(TWO)
     for _ in range(50):
@@ -141,6 +152,8 @@ def test_a_large_object_of_which_s3_states_nothing_is_unproven_and_no_failure(mo
     cloud.run()
     assert outcomes(cloud) == {1: [Outcome.UNPROVEN] * 3}
     assert cloud.drill.good
+    [(_, text)] = cloud.mails
+    assert "Of 1 file there is no more proof than its size" in text
 
 
 # -- Something is wrong ----------------------------------------------------------------------------------------------
@@ -284,9 +297,10 @@ def test_what_cannot_be_read_for_a_while_is_read_later_and_is_no_fault() -> None
     verify_good(cloud)
 
 
-def test_what_can_never_be_read_is_unread_at_the_deadline_and_not_called_different() -> None:
+@pytest.mark.parametrize("refused", [SourceDenied, SourceUnfit])
+def test_what_can_never_be_read_is_unread_at_the_deadline_and_not_called_different(refused: type[NeveError]) -> None:
     cloud = restored()
-    cloud.content.failures["a1"] = cloud.content.failures["b1"] = SourceDenied("'a1' version v1: 403 AccessDenied")
+    cloud.content.failures["a1"] = cloud.content.failures["b1"] = refused("'a1' version v1: 403 AccessDenied")
     cloud.run(17 * HOUR)
     assert state(cloud) is DrillState.RUNNING
     cloud.run(3 * HOUR)

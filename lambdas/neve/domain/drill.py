@@ -268,12 +268,14 @@ def told(drill: Drill) -> tuple[str, str]:
 
 def _told_good(drill: Drill, drawn: str) -> tuple[str, str]:
     standing = sum(found[-1].outcome is not Outcome.GONE for found in drill.compared.values())
+    unproven = sum(any(each.outcome is Outcome.UNPROVEN for each in found) for found in drill.compared.values())
     return (
         f"neve drill: {_counted(len(drill.files), 'file')} came back in {hours(drill.took)}",
         _text(
             f"Drill {drill.id} is good. {drawn}",
             f"All {len(drill.files) * len(drill.buckets)} copies are what the index states, and so is every source "
             f"that still stands in the content bucket: {standing}.",
+            *([f"Of {_counted(unproven, 'file')} there is no more proof than its size."] if unproven else []),
             f"It took {hours(drill.took)}, of {hours(WITHIN)} at most.",
             f"To see the files: neve drill show {drill.id}",
         ),

@@ -12,7 +12,7 @@ Two that compare one drill at a time find the same; the one whose record is refu
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -33,10 +33,11 @@ from neve.domain.drill import (
     told,
     told_late,
 )
+from neve.domain.index import ArchiveRow
 from neve.domain.manifest import Manifest
 from neve.domain.restore import Job, JobState, Result, render_request
 from neve.domain.version import NULL_VERSION
-from neve.errors import ManifestInvalid, SourceChanged, SourceDenied, SourceGone, Transient
+from neve.errors import ManifestInvalid, SourceChanged, SourceGone, SourceUnavailable, Transient
 from neve.ports import Archives, ArchiveStore, DrillCopies, Drills, Files, Queue, Restores, Sources, Topic
 
 PATIENCE = timedelta(minutes=15)
@@ -153,7 +154,7 @@ class Driller:
         All rows of archives are read once: a minute and $0.006 for a million archives.
         """
         now = self.clock()
-        picked = draw(((row.serial, row.files) for row in self.archives.all()), wanted * SLOTS_PER_FILE, self.rng)
+        picked = draw(_sizes(self.archives.all()), wanted * SLOTS_PER_FILE, self.rng)
         manifests: dict[int, Manifest | str] = {}
         files: list[Drawn] = []
         nameless: list[str] = []
@@ -322,6 +323,11 @@ def _looked(place: str, file: Drawn, look: Callable[[], Digest], *, gone: Outcom
         return Comparison(place=place, outcome=gone, detail="" if gone is Outcome.GONE else str(error))
     except SourceChanged as error:
         return Comparison(place=place, outcome=Outcome.DIFFERENT, detail=str(error))
-    except (SourceDenied, Transient) as error:
+    except (SourceUnavailable, Transient) as error:
         return Comparison(place=place, outcome=Outcome.UNREAD, detail=str(error))
     return found
+
+
+def _sizes(archives: Iterable[ArchiveRow]) -> Iterator[tuple[int, int]]:
+    """Serial and number of files of each archive that no other stands for."""
+    return ((row.serial, row.files) for row in archives if not row.superseded_by)
