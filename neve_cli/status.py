@@ -182,6 +182,8 @@ def _totals(deployed: stack.Stack) -> Totals:
     archives = not_indexed = files = source_bytes = size_bytes = 0
     last: datetime | None = None
     for row in deployed.archives.all():
+        if row.superseded_by:
+            continue  # its files are counted with the archive that stands for it
         archives += 1
         not_indexed += row.archived_at is None
         files += row.files - row.duplicates

@@ -207,7 +207,8 @@ RULES: Mapping[str, Rule] = {
     "audit_timeout_s": _TIMEOUT,
     "drill_every_month": _YES_OR_NO,
     "drill_bucket": _ONE_BUCKET,
-    "drill_timeout_s": _TIMEOUT,
+    # Drill compares another file only if 30 s are left, and its sweep comes every 15 minutes.
+    "drill_timeout_s": Whole(60, 900, "seconds"),
     "reconcile_every_week": _YES_OR_NO,
     "reconcile_grace_h": Whole(1, 720, "hours"),
     "reconcile_timeout_s": _TIMEOUT,

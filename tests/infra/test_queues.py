@@ -20,7 +20,7 @@ OTHER_TIMES = {
     "plan_timeout_s": "14",
     "extract_timeout_s": "15",
     "audit_timeout_s": "16",
-    "drill_timeout_s": "17",
+    "drill_timeout_s": "67",
     "reconcile_timeout_s": "18",
     "max_age_s": "900",
     "audit_every_h": "6",

@@ -53,7 +53,7 @@ REFUSED: dict[str, list[object]] = {
     "audit_timeout_s": ["4", "901"],
     "drill_every_month": ["", "true", True, "Yes"],
     "drill_bucket": ["*", "a,b", "s3://rehearsals"],
-    "drill_timeout_s": ["4", "901"],
+    "drill_timeout_s": ["59", "901"],
     "reconcile_every_week": ["", "false", False, "NO"],
     "reconcile_grace_h": ["0", "721"],
     "reconcile_timeout_s": ["4", "901"],

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from typer.testing import CliRunner, Result
 
 from neve.aws import clients
+from neve.aws.archives_table import DynamoArchives
 from neve.domain.bundle import Bundle, BundleState
 from neve.domain.parked import Parked, Reason
 from neve.domain.version import ObjectVersion
@@ -225,6 +226,10 @@ def test_status_adds_up_what_is_archived_and_is_content(cloud: MotoCloud) -> Non
         "audits", "verify audits", "drills", "reconciles"
     ]  # fmt: skip
     assert run("status").exit_code == 0
+    archives = DynamoArchives(clients.dynamodb(), ARCHIVES)
+    archives.supersede(1, by=2)
+    counted = read("status")["totals"]
+    assert (counted["archives"], counted["files"]) == (1, 1), "what another archive stands for is counted there"
     assert read("status", "--no-totals")["totals"] is None
 
 
