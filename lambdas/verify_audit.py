@@ -24,9 +24,10 @@ from neve.aws.sources import S3Sources
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import VerifyAuditConfig, read
-from neve.domain.audit import DISCREPANCIES, Report, Verdict
+from neve.domain.audit import Report
 from neve.domain.pace import Pace
 from neve.domain.restore import parse_thawed
+from neve.domain.verdict import DISCREPANCIES, Verdict
 from neve.errors import EventInvalid
 from neve.flows.audit_runs import RunEnder
 from neve.flows.repair import Repairer

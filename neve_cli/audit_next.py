@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neve.domain.audit import DISCREPANCIES, QUIET, REPAIRABLE, LastAudit, Report, Verdict
+from neve.domain.audit import LastAudit, Report
 from neve.domain.index import ArchiveRow
+from neve.domain.verdict import DISCREPANCIES, QUIET, REPAIRABLE, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from html import escape
 from itertools import groupby
 
-from neve.domain.audit import Verdict
+from neve.domain.verdict import Verdict
 from neve_cli import audit_words as words
 from neve_cli.audit_plots import PATTERNS, STACKED, bar, coverage, over_time, sample, state
 from neve_cli.audit_statement import AGES_DAYS, Cell, Found, Statement

@@ -13,17 +13,7 @@ from typing import Any
 
 import typer
 
-from neve.domain.audit import (
-    QUIET,
-    Cause,
-    LastAudit,
-    Report,
-    Run,
-    RunRequest,
-    need,
-    render_run_request,
-    run_id,
-)
+from neve.domain.audit import Cause, LastAudit, Report, Run, RunRequest, need, render_run_request, run_id
 from neve.domain.cost import Charge, Use
 from neve.domain.estimate import Estimate, Estimator, Portion
 from neve.domain.index import ArchiveRow
@@ -31,6 +21,7 @@ from neve.domain.parked import Parked
 from neve.domain.restore import Kind
 from neve.domain.sampling import sample_size
 from neve.domain.thaw import Need, Thaw, ThawState
+from neve.domain.verdict import QUIET
 from neve_cli import clock, output
 from neve_cli.audit_next import next_step, stands
 from neve_cli.audit_statement import policy

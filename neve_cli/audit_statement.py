@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from neve.domain.audit import DISCREPANCIES, Cause, LastAudit, Report, Verdict
+from neve.domain.audit import Cause, LastAudit, Report
 from neve.domain.index import ArchiveRow
 from neve.domain.sampling import Budget, Month, Rolling, month_name
 from neve.domain.statistics import CONFIDENCE, Amount, seen_by, upper_bound
 from neve.domain.thaw import Tier, promise, thaw_micro_usd
+from neve.domain.verdict import DISCREPANCIES, Verdict
 from neve_cli.audit_next import Next, next_step, stands
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from neve.domain.audit import Cause, Finding, Report
+from neve.domain.audit import Cause, Report
+from neve.domain.verdict import Finding
 from neve_cli.audit_next import Next
 from neve_cli.audit_statement import Oldest, Statement, Tally, Trials
 from neve_cli.text import counted, iso, moment, percent, size, usd

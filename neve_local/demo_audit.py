@@ -12,9 +12,10 @@ from neve.aws.archives_table import DynamoArchives
 from neve.aws.audits_table import DynamoAudits
 from neve.aws.drills_table import DynamoDrills
 from neve.aws.files_table import DynamoFiles
-from neve.domain.audit import QUIET, Report, Verdict
+from neve.domain.audit import Report
 from neve.domain.index import ArchiveRow, FileRow, rows
 from neve.domain.manifest import Manifest
+from neve.domain.verdict import QUIET, Verdict
 from neve_local import demo_proof
 from neve_local.demo_files import Chosen
 from neve_local.demo_proof import Identity, Uploaded

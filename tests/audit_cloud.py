@@ -21,7 +21,6 @@ from neve.domain.audit import (
     Report,
     Run,
     RunRequest,
-    Verdict,
     parse_start,
     render_run_request,
     run_id,
@@ -33,6 +32,7 @@ from neve.domain.manifest import Manifest, Member, single
 from neve.domain.restore import parse_thawed
 from neve.domain.sampling import Budget
 from neve.domain.thaw import Tier
+from neve.domain.verdict import Verdict
 from neve.domain.version import ObjectVersion, padded_sequencer
 from neve.errors import EventInvalid, NeveError
 from neve.flows.audit_runs import RunEnder

@@ -8,21 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from neve.domain.audit import (
-    QUIET,
-    Audit,
-    Cause,
-    Finding,
-    LastAudit,
-    Report,
-    Run,
-    Verdict,
-    report_of,
-    run_id,
-)
+from neve.domain.audit import Audit, Cause, LastAudit, Report, Run, report_of, run_id
 from neve.domain.index import ArchiveRow, ArchiveState
 from neve.domain.sampling import Rolling
 from neve.domain.thaw import Need, Tier
+from neve.domain.verdict import QUIET, Finding, Verdict
 from tests.memory import MemoryArchives, MemoryBundles, MemoryParkingLot, MemoryQueue
 from tests.memory_audits import MemoryAudits
 from tests.memory_restore import MemoryThaws

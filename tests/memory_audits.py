@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from neve.domain.audit import Audit, LastAudit, Report, Run, Sighting, Verdict
+from neve.domain.audit import Audit, LastAudit, Report, Run
 from neve.domain.manifest import Source
 from neve.domain.restore import DETAIL_CHARACTERS
 from neve.domain.sampling import Month, Rolling
+from neve.domain.verdict import Sighting, Verdict
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from neve.errors import NeveError, SourceChanged, SourceGone, Transient
 from tests.memory import MemoryContent

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from neve.domain.audit import Audit, LastAudit, Report, Run, Sighting
+from neve.domain.audit import Audit, LastAudit, Report, Run
 from neve.domain.bundle import Bundle, Limits
 from neve.domain.digest import Digest
 from neve.domain.drill import Drill
@@ -26,6 +26,7 @@ from neve.domain.restore import Item, Job, Result, Share
 from neve.domain.sampling import Month, Rolling
 from neve.domain.tar import Rope
 from neve.domain.thaw import Thaw, Tier
+from neve.domain.verdict import Sighting
 from neve.domain.version import ObjectVersion
 
 

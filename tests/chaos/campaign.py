@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from neve.domain.audit import QUIET, Report, Verdict
+from neve.domain.audit import Report
 from neve.domain.manifest import BLOCK_BYTES, Manifest, parse_manifest, render_manifest
 from neve.domain.restore import key_of as key_of_place
+from neve.domain.verdict import QUIET, Verdict
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from neve.errors import ManifestInvalid
 from tests.audit_cloud import AuditCloud, flipped

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from neve.domain.audit import Verdict
+from neve.domain.verdict import Verdict
 from tests.chaos import campaign
 
 

@@ -19,18 +19,10 @@ from moto.s3.models import s3_backends
 import start_audit
 import verify_audit
 from neve.aws import clients
-from neve.domain.audit import (
-    DRAW,
-    SWEEP,
-    AuditRequest,
-    Cause,
-    RunRequest,
-    Verdict,
-    render_audit_request,
-    render_run_request,
-)
+from neve.domain.audit import DRAW, SWEEP, AuditRequest, Cause, RunRequest, render_audit_request, render_run_request
 from neve.domain.index import ArchiveRow
 from neve.domain.restore import render_thawed
+from neve.domain.verdict import Verdict
 from tests.moto_cloud import ARCHIVE, AUDITS, CONTENT, RESTORES, Killed, MotoCloud, moto_cloud
 
 TARGET = 4_000

@@ -20,24 +20,12 @@ from neve.aws import clients
 from neve.aws.audits_table import GLANCE, SOURCES_BYTES
 from neve.aws.crc64 import crc64nvme, stated
 from neve.aws.pieces import PIECE_BYTES
-from neve.domain.audit import (
-    KEEP,
-    Audit,
-    Cause,
-    Finding,
-    LastAudit,
-    Progress,
-    Report,
-    Run,
-    Sight,
-    Sighting,
-    Stage,
-    Verdict,
-)
+from neve.domain.audit import KEEP, Audit, Cause, LastAudit, Progress, Report, Run, Stage
 from neve.domain.digest import Digest
 from neve.domain.restore import DETAIL_CHARACTERS
 from neve.domain.sampling import Month, Rolling
 from neve.domain.thaw import Need, Tier
+from neve.domain.verdict import Finding, Sight, Sighting, Verdict
 from neve.domain.version import ObjectVersion
 from neve.errors import NeveError, SourceChanged, SourceDamaged, SourceGone, Transient
 from neve.ports import Archives, Audits, Bundles, Sources

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from neve.aws.audits_table import DynamoAudits
-from neve.domain.audit import Report, RunRequest, Verdict, render_run_request
+from neve.domain.audit import Report, RunRequest, render_run_request
 from neve.domain.events import DRILL_PREFIX
 from neve.domain.index import FileRow, shard, sort_key
 from neve.domain.manifest import Manifest, manifest_key
+from neve.domain.verdict import Verdict
 from neve_local.damage import StoredVersion
 from tests.deployed import Stacks, neve, policy
 

@@ -15,11 +15,12 @@ import boto3
 import pytest
 from typer.testing import CliRunner, Result
 
-from neve.domain.audit import Cause, RunRequest, Verdict, parse_start
+from neve.domain.audit import Cause, RunRequest, parse_start
 from neve.domain.bundle import Bundle, BundleState
 from neve.domain.parked import Parked, Reason
 from neve.domain.sampling import Month, Rolling
 from neve.domain.thaw import Thaw, ThawState, Tier
+from neve.domain.verdict import Verdict
 from neve.domain.version import ObjectVersion
 from neve.errors import Transient
 from neve_cli import clock

@@ -15,12 +15,13 @@ from unittest.mock import patch
 
 import pytest
 
-from neve.domain.audit import DRAW, GIVEN_UP_AFTER, SWEEP, Cause, RunRequest, Stage, Verdict
+from neve.domain.audit import DRAW, GIVEN_UP_AFTER, SWEEP, Cause, RunRequest, Stage
 from neve.domain.bundle import BundleState
 from neve.domain.index import ArchiveState
 from neve.domain.restore import render_thawed
 from neve.domain.sampling import Budget
 from neve.domain.thaw import Tier
+from neve.domain.verdict import Verdict
 from neve.domain.version import NULL_VERSION
 from neve.errors import ArchiveUnreadable, EventInvalid, SourceDenied, Transient
 from neve.flows.start_audit import LOOK

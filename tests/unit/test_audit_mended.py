@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from neve.domain.audit import GIVEN_UP_AFTER, SWEEP, AuditRequest, Cause, Stage, Verdict, patience, render_audit_request
+from neve.domain.audit import GIVEN_UP_AFTER, SWEEP, AuditRequest, Cause, Stage, patience, render_audit_request
 from neve.domain.bundle import BundleState
 from neve.domain.index import ArchiveState
 from neve.domain.restore import Ending
 from neve.domain.sampling import Budget
 from neve.domain.thaw import Tier, audit_micro_usd, thaw_micro_usd, warmed
+from neve.domain.verdict import Verdict
 from neve.domain.version import NULL_VERSION
 from neve.errors import SourceDenied, Transient
 from neve.flows.start_audit import LOOK

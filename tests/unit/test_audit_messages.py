@@ -12,19 +12,16 @@ import pytest
 
 from neve.domain.audit import (
     ARCHIVES_ASKED,
-    DISCREPANCIES,
     DRAW,
     MAILED,
     SUBJECT_CHARACTERS,
     SWEEP,
     AuditRequest,
     Cause,
-    Finding,
     Report,
     Run,
     RunRequest,
     Sweep,
-    Verdict,
     discrepancies,
     mail,
     parse_start,
@@ -33,6 +30,7 @@ from neve.domain.audit import (
     run_id,
     subject,
 )
+from neve.domain.verdict import DISCREPANCIES, Finding, Verdict
 from neve.errors import EventInvalid
 from tests.bad_keys import BAD_KEYS
 from tests.memory import START

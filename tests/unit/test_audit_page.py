@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from neve.domain.audit import Cause, Verdict
+from neve.domain.audit import Cause
+from neve.domain.verdict import Verdict
 from neve_cli.audit_page import page
 from neve_cli.audit_plots import round_up
 from neve_cli.audit_statement import CELLS, Day, Statement, in_periods, read_statement

@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from neve.domain.audit import (
+from neve.domain.audit import FINDINGS_KEPT, Audit, Cause, need, report_of
+from neve.domain.digest import ArchiveDigest, Digest, TarHasher, hashed
+from neve.domain.index import FileRow
+from neve.domain.index import rows as index_rows
+from neve.domain.manifest import Manifest, Source, archive_key, single
+from neve.domain.thaw import Need, Tier
+from neve.domain.verdict import (
     DISCREPANCIES,
     EVIDENCE_CHARACTERS,
-    FINDINGS_KEPT,
     QUIET,
     REPAIRABLE,
-    Audit,
-    Cause,
     Finding,
     Sight,
     Sighting,
@@ -28,15 +31,8 @@ from neve.domain.audit import (
     judge_object,
     judge_row,
     judge_tar,
-    need,
-    report_of,
     worst,
 )
-from neve.domain.digest import ArchiveDigest, Digest, TarHasher, hashed
-from neve.domain.index import FileRow
-from neve.domain.index import rows as index_rows
-from neve.domain.manifest import Manifest, Source, archive_key, single
-from neve.domain.thaw import Need, Tier
 from tests.memory import CONTENT, START
 from tests.restore_cloud import Stored, object_of, source_of, tar_of
 

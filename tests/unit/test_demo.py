@@ -15,8 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from neve.domain.audit import Cause, Finding, Report, worst
-from neve.domain.audit import Verdict as AuditVerdict
+from neve.domain.audit import Cause, Report
 from neve.domain.digest import Digest
 from neve.domain.drill import Comparison, Drawn, Drill, DrillState, Outcome
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow, pointing, rows
@@ -24,6 +23,8 @@ from neve.domain.manifest import Source
 from neve.domain.restore import Ending, Job, JobState
 from neve.domain.selection import CONTENT, OneKey, Places, folder_path, parse_source
 from neve.domain.thaw import Need, Tier
+from neve.domain.verdict import Finding, worst
+from neve.domain.verdict import Verdict as AuditVerdict
 from neve.domain.version import ObjectVersion
 from neve_cli.batch import read_lines
 from neve_local.cloud import LocalCloud

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +43,9 @@ class Reader:
             raise self.failures.pop(0)
         self.reads.append((first, last))
         return self.body[first : last + 1]
+
+    def stream(self, archive: ArchiveRow, *, first: int = 0) -> Iterator[bytes]:
+        raise AssertionError("a local file is read by range")
 
 
 def files(reader: Reader | None = None, manifest: Callable[[int], Manifest | None] = lambda _: None) -> LocalFiles:

@@ -40,22 +40,10 @@ from neve.aws.rows import (
     text,
     unpack,
 )
-from neve.domain.audit import (
-    KEEP,
-    Audit,
-    Cause,
-    Finding,
-    LastAudit,
-    Progress,
-    Report,
-    Run,
-    Sight,
-    Sighting,
-    Stage,
-    Verdict,
-)
+from neve.domain.audit import KEEP, Audit, Cause, LastAudit, Progress, Report, Run, Stage
 from neve.domain.digest import Digest
 from neve.domain.sampling import Month, Rolling
+from neve.domain.verdict import Finding, Sight, Sighting, Verdict
 from neve.errors import NeveError, Transient
 
 GLANCE = timedelta(minutes=15)

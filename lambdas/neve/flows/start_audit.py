@@ -20,12 +20,9 @@ from neve.domain.audit import (
     Audit,
     AuditRequest,
     Cause,
-    Finding,
     Run,
     RunRequest,
-    Sighting,
     Stage,
-    Verdict,
     need,
     patience,
     render_audit_request,
@@ -50,6 +47,7 @@ from neve.domain.sampling import (
     settled,
 )
 from neve.domain.thaw import Step, Tier, audit_micro_usd, offered_tier
+from neve.domain.verdict import Finding, Sighting, Verdict
 from neve.errors import ArchiveUnreadable, EventInvalid, Transient
 from neve.flows.audit_runs import RunEnder
 from neve.flows.contents import manifest_of

@@ -11,29 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from neve.domain.audit import (
-    REPAIRABLE,
-    Audit,
-    AuditRequest,
-    Finding,
-    Progress,
-    Report,
-    Sight,
-    Sighting,
-    Stage,
-    Verdict,
-    judge_object,
-    judge_tar,
-    need,
-    render_audit_request,
-    report_of,
-)
+from neve.domain.audit import Audit, AuditRequest, Progress, Report, Stage, need, render_audit_request, report_of
 from neve.domain.bundle import version_of
 from neve.domain.digest import ArchiveDigest, Digest, TarHasher, hashed
 from neve.domain.index import ArchiveRow, FileRow, rows
 from neve.domain.manifest import Manifest, Member
 from neve.domain.restore import Thawed
 from neve.domain.thaw import Step, ThawState, Tier
+from neve.domain.verdict import REPAIRABLE, Finding, Sight, Sighting, Verdict, judge_object, judge_tar
 from neve.errors import ArchiveUnreadable, Asleep, NeveError, Transient
 from neve.flows.audit_runs import RunEnder
 from neve.flows.contents import manifest_of

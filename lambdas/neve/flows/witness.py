@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from neve.domain.audit import Progress, Sight, Sighting
+from neve.domain.audit import Progress
 from neve.domain.bundle import version_of
 from neve.domain.digest import Digest, agree, hashed, stated
 from neve.domain.manifest import Source
+from neve.domain.verdict import Sight, Sighting
 from neve.domain.version import ObjectVersion
 from neve.errors import SourceChanged, SourceGone, SourceUnavailable, Transient
 from neve.ports import Sources
