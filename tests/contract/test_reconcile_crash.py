@@ -95,7 +95,6 @@ def verify(made: World) -> None:
     assert (this.state, this.complete, restored) in {(PassState.FINISHED, True, 1), (PassState.FINISHED, True, 0)}
     expected: dict[Any, int] = {Outcome.RECONCILED: 1, Outcome.MISSING: 1}
     expected |= {Outcome.ROW_RESTORED: 1} if restored else {Outcome.ARCHIVE_RECONCILED: 1}
-    # Which of the two shards came first decides whether the row was back when its key was looked at.
     assert {outcome: count for outcome, count in this.counts.items() if outcome is not Outcome.SOURCE_GONE} == expected
     assert {version.identity for version in made.archived} == {(row.key, row.pin) for row in made.cloud.all_files()}
     announced = [version for body in made.cloud.bodies("collect") for version in parse(body, CONTENT).versions]

@@ -398,6 +398,7 @@ def test_the_function_has_what_is_missing_archived_and_rows_back_and_tells_the_r
     this = pass_over(cloud)
     assert this.counts == {
         Outcome.RECONCILED: 3,
+        Outcome.SOURCE_GONE: 1,
         Outcome.MISSING: 1,
         Outcome.ROW_RESTORED: 1,
         Outcome.MANIFEST_MISSING: 1,

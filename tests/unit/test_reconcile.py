@@ -70,6 +70,12 @@ def world() -> ReconcileWorld:
     return made
 
 
+def begin(world: ReconcileWorld, *boundaries: str) -> None:
+    """A pass `p` of which the shard of archives is done, so that the others are due."""
+    world.reconciler.start(StartRequest(id="p", boundaries=boundaries))
+    world.handle(world.queue.sent[0][0])
+
+
 # Versions and rows
 
 
@@ -360,6 +366,37 @@ def test_rows_that_name_a_superseded_archive_move_to_the_one_that_stands_for_it(
     assert not world.alerts.published
 
 
+@pytest.mark.parametrize("by", [1, 2])
+def test_a_row_stays_if_what_stands_for_its_archive_has_no_row_or_is_the_archive_itself(
+    world: ReconcileWorld, by: int
+) -> None:
+    world.archive(2, world.listing.listed[:1])
+    del world.archives.rows[2]
+    world.change_row(1, superseded_by=by)
+    world.files.rows = {identity: replace(row, archive=1) for identity, row in world.files.rows.items()}
+    world.reconcile()
+    assert {row.archive for row in world.files.rows.values()} == {1}
+
+
+def test_which_archives_there_are_is_read_once_however_many_steps_a_shard_takes(world: ReconcileWorld) -> None:
+    asked: list[int] = []
+    every = world.archives.all
+
+    def counted(*, first: int = 1) -> Any:
+        asked.append(first)
+        return every(first=first)
+
+    world.archives.all = counted  # type: ignore[assignment, method-assign]
+    comparer, this = world.comparer, Pass(id="p", begun_at=START)
+    place, steps, done = Place(), 0, False
+    while not done:
+        progress = comparer.advance(this, shards(this)[0], place, until=world.now)
+        place, steps, done = progress.place, steps + 1, progress.done
+    assert (steps, asked) == (4, [0])
+    comparer.advance(replace(this, id="q"), shards(this)[0], Place(), until=world.now)
+    assert asked == [0, 0], "another pass looks for itself"
+
+
 def test_an_archive_that_is_being_finished_waits_and_one_that_never_was_is_found(world: ReconcileWorld) -> None:
     world.change_row(1, state=ArchiveState.WRITTEN, written_at=YOUNG)
     assert world.reconcile()[Outcome.WAITING] == 1
@@ -482,11 +519,35 @@ def test_the_weekly_message_begins_a_pass_once_however_often_it_comes(world: Rec
     assert this.counts == {Outcome.RECONCILED: 3, Outcome.ARCHIVE_RECONCILED: 1}
 
 
-def test_every_shard_of_a_pass_has_its_message(world: ReconcileWorld) -> None:
+@pytest.mark.parametrize("again", [1, 2])
+def test_every_shard_of_a_pass_has_its_message_those_of_archives_first(world: ReconcileWorld, again: int) -> None:
     world.reconciler.start(StartRequest(id="p", boundaries=("b", "c")))
-    assert [parse(body, scheduled="") for body in world.queue.take()] == [
-        ShardRequest(of="p", number=number) for number in range(4)
-    ]
+    archives = render_shard(ShardRequest(of="p", number=3))
+    assert world.queue.take() == [archives]
+    for _ in range(again):  # who died between the end of the shard and the others' messages sends them then
+        world.queue.take()
+        world.handle(archives)
+    assert world.queue.take() == [render_shard(ShardRequest(of="p", number=number)) for number in range(3)]
+
+
+def test_rows_that_were_lost_come_back_before_their_files_are_collected_again(world: ReconcileWorld) -> None:
+    world.files.rows.clear()
+    assert world.reconcile("b") == {Outcome.ROW_RESTORED: 3, Outcome.RECONCILED: 3}
+    assert not world.collect_queue.sent
+
+
+def test_a_shard_of_archives_that_stands_still_holds_back_the_others_for_a_day(world: ReconcileWorld) -> None:
+    world.reconciler.start(StartRequest(id="p"))
+    content = render_shard(ShardRequest(of="p", number=0))
+    world.handle(content)
+    world.now += timedelta(hours=2)
+    assert world.reconciler.sweep() == 1
+    assert not world.passes.parts
+    world.now += DAY
+    world.queue.take()
+    assert world.reconciler.sweep() == 2
+    world.handle(content)
+    assert world.passes.shard("p", 0).done
 
 
 @pytest.mark.usefixtures("small")
@@ -531,7 +592,7 @@ def test_who_comes_second_to_the_lease_leaves(world: ReconcileWorld) -> None:
 
 def test_whose_lease_was_taken_over_counts_nothing(world: ReconcileWorld) -> None:
     """A process that sleeps through its lease wakes up and finds that another has recorded the same step."""
-    world.reconciler.start(StartRequest(id="p"))
+    begin(world)
     versions = world.listing.versions
 
     def slow(*place: str) -> Any:
@@ -548,7 +609,7 @@ def test_whose_lease_was_taken_over_counts_nothing(world: ReconcileWorld) -> Non
 
 
 def test_an_error_gives_the_lease_back(world: ReconcileWorld) -> None:
-    world.reconciler.start(StartRequest(id="p"))
+    begin(world)
 
     def fail(*_: Any) -> Any:
         raise Transient("throttled")
@@ -568,7 +629,7 @@ def test_a_message_for_a_shard_that_does_not_exist_is_refused(world: ReconcileWo
 
 
 def test_the_sweep_sends_again_what_stands_still_and_only_that(world: ReconcileWorld) -> None:
-    world.reconciler.start(StartRequest(id="p", boundaries=("b", "c")))
+    begin(world, "b", "c", "d")
     world.queue.take()
     world.handle(render_shard(ShardRequest(of="p", number=1)))
     row = world.passes.shard("p", 2)
@@ -598,16 +659,16 @@ def test_a_shard_that_moved_within_the_hour_is_not_sent_again(world: ReconcileWo
 
 def test_a_pass_that_never_ends_is_told_of_as_it_stands(world: ReconcileWorld) -> None:
     world.upload("new")
-    world.reconciler.start(StartRequest(id="p"))
-    world.handle(world.queue.take()[0])
+    begin(world, "b")
+    world.handle(render_shard(ShardRequest(of="p", number=1)))
     world.now += 8 * DAY
     world.handle(SWEEP)
     this = world.passes.rows["p"]
-    assert (this.state, this.done_shards, this.clean) == (PassState.FINISHED, 1, False)
+    assert (this.state, this.done_shards, this.clean) == (PassState.FINISHED, 2, False)
     assert world.alerts.subjects == ["neve reconcile: did not end, 1 missing"]
-    assert "1 of 2 shards done" in world.alerts.published[0]
-    world.handle(render_shard(ShardRequest(of="p", number=1)))
-    assert world.passes.rows["p"].done_shards == 1, "what comes after the end does nothing"
+    assert "2 of 3 shards done" in world.alerts.published[0]
+    world.handle(render_shard(ShardRequest(of="p", number=0)))
+    assert world.passes.rows["p"].done_shards == 2, "what comes after the end does nothing"
 
 
 def test_a_pass_without_findings_that_never_ends_is_told_of_too(world: ReconcileWorld) -> None:
@@ -648,9 +709,9 @@ def test_a_step_ends_in_time_for_its_record(world: ReconcileWorld) -> None:
 
     until = world.now + timedelta(minutes=3)
     replace(reconciler, comparer=Spy()).start(StartRequest(id="p"))  # type: ignore[arg-type]
-    replace(reconciler, comparer=Spy()).go_on(ShardRequest(of="p", number=0), owner="me", until=until)  # type: ignore[arg-type]
-    until = world.now + timedelta(seconds=20)
     replace(reconciler, comparer=Spy()).go_on(ShardRequest(of="p", number=1), owner="me", until=until)  # type: ignore[arg-type]
+    until = world.now + timedelta(seconds=20)
+    replace(reconciler, comparer=Spy()).go_on(ShardRequest(of="p", number=0), owner="me", until=until)  # type: ignore[arg-type]
     assert seen == [min(STEP, timedelta(minutes=3) - MARGIN), timedelta(seconds=15)]
 
 
@@ -974,6 +1035,15 @@ def test_a_mail_is_one_text_with_counts_examples_and_what_to_do() -> None:
     assert text.endswith("neve reconcile show p")
     assert subject(this) == "neve reconcile: 1000 missing, 1 object missing"
     assert told(Finding(outcome=Outcome.MISSING, key="k", detail="")) == "'k'"
+
+
+def test_a_mail_is_never_longer_than_sns_takes() -> None:
+    hostile = Finding(outcome=Outcome.MISSING, archive=1, key="\x01" * 1024, pin="v" * 32, detail="ü" * 300)
+    findings = [replace(hostile, outcome=outcome) for outcome in PROBLEMS for _ in range(EXAMPLES)]
+    counts = dict.fromkeys(PROBLEMS, EXAMPLES)
+    text = mail(Pass(id="p", begun_at=START, done_shards=2, counts=counts), findings)
+    assert len(text.encode()) < 256 * 1024
+    assert text.count("and 17 more") == len(PROBLEMS)
 
 
 def test_a_summary_is_complete_in_json() -> None:

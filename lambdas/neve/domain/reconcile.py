@@ -28,12 +28,16 @@ KEEP = timedelta(days=90)
 GIVEN_UP_AFTER = timedelta(days=7)
 """A pass that has not ended by then is told of as it stands: messages that failed have been in the dead-letter queue
 for days."""
+HEAD_START = timedelta(days=1)
+"""For so long the other shards wait for those of archives, and no longer: one of those may stand still."""
 SERIALS_PER_SHARD = 10_000
 LONGEST_BOUNDARIES = 100_000
 """Bytes of all boundaries: they are one attribute of an item, and part of a message."""
 EXAMPLES = 20
 """Findings of one outcome that a shard keeps in words, and that a mail lists; all are counted."""
 DETAIL_CHARACTERS = 300
+EXAMPLE_BYTES = 15_000
+"""What the examples of one outcome take of a mail at most: SNS takes 256 KB, and an escaped key may have 4."""
 
 
 class Outcome(StrEnum):
@@ -107,7 +111,8 @@ PROBLEMS = frozenset(
 REMEDIES: Mapping[Outcome, str] = {
     Outcome.MISSING: "They were sent to Collect again. `neve find KEY` in an hour; what stays missing: `neve parked`.",
     Outcome.MISMATCHING: "neve audit run --archive ID, with the archive that `neve find KEY` names",
-    Outcome.ORPHANED_ROW: "neve rebuild-index",
+    Outcome.ORPHANED_ROW: "neve rebuild-index. What is still here a week later names an archive that is lost: delete "
+    "the row, and the next pass makes another, from another archive or from the source.",
     Outcome.INVENTORY_UNUSABLE: "Wait for the next inventory, or leave the setting `inventory` empty: the bucket is "
     "listed then.",
     Outcome.UNFINISHED: "`neve status` shows what stands still. If its bundle has expired: neve rebuild-index",
@@ -254,6 +259,17 @@ def shards(of: Pass) -> list[Shard]:
         for first in starts
     ]
     return [replace(shard, number=number) for number, shard in enumerate(made)]
+
+
+def due_shards(of: Pass, now: datetime) -> list[Shard]:
+    """The shards that may be worked off now: those of archives first, and when all of them are done the others.
+
+    Archives give their files the rows back that were lost. Whoever looked for those rows before that would have the
+    files collected again: all there are, the week after the table was lost.
+    """
+    every = shards(of)
+    first = [shard for shard in every if shard.kind is ShardKind.ARCHIVES]
+    return every if of.done_shards >= len(first) or of.begun_at + HEAD_START <= now else first
 
 
 def in_order(boundaries: Iterable[str]) -> tuple[str, ...]:
@@ -561,8 +577,21 @@ def mail(of: Pass, findings: Sequence[Finding]) -> str:
             continue
         examples = [finding for finding in findings if finding.outcome is outcome]
         lines += ["", f"{outcome}: {number:,}. Next: {REMEDIES[outcome]}"]
-        lines += [f"  {told(finding)}" for finding in examples]
-        if number > len(examples):
-            lines.append(f"  and {number - len(examples):,} more")
+        shown = _fitting(f"  {told(finding)}" for finding in examples)
+        lines += shown
+        if number > len(shown):
+            lines.append(f"  and {number - len(shown):,} more")
     lines += ["", f"neve reconcile show {of.id}"]
     return "\n".join(lines)
+
+
+def _fitting(lines: Iterable[str]) -> list[str]:
+    """As many of the lines as a mail has room for."""
+    shown: list[str] = []
+    left = EXAMPLE_BYTES
+    for line in lines:
+        left -= len(line.encode())
+        if left < 0:
+            break
+        shown.append(line)
+    return shown

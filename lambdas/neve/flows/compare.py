@@ -1,9 +1,10 @@
 """Compare what the content bucket, the index and the archive bucket say, shard by shard.
 
 A Comparer is given a shard and a place in it; it goes on from there for as long as it may, and says where it ended. It
-keeps nothing between two calls and knows neither rows nor messages, so anything may drive it. For 10^8 objects that may
-be a Distributed Map of Step Functions over the list that domain.reconcile.shards makes, each item handing the place of
-one call to the next until it is done: that needs a handler of its own, and nothing here changes.
+needs nothing from one call for the next and knows neither rows nor messages, so anything may drive it. For 10^8 objects
+that may be a Distributed Map of Step Functions over the list that domain.reconcile.shards makes, archives first, each
+item handing the place of one call to the next until it is done: that needs a handler of its own, and nothing here
+changes.
 
 Nothing here deletes. What is missing is announced to Collect, which archives nothing twice; a member's row that is
 missing is inserted on the condition that none stands; a row that names a superseded archive moves to the one that
@@ -81,29 +82,41 @@ Answer = TypeVar("Answer")
 
 
 @dataclass
-class _Step:
-    """What one call of Comparer.advance gathers.
+class _Known:
+    """Which archives there are, as read during the pass `of`: rows of files in the order of their keys name them all.
 
-    `suspects` seem to have no row, `doubts` may have another MD5 than their rows: both are looked at once more before
-    they count. `known` says by blocks of serials which archives have rows, a bit for each, `superseded` which are
-    superseded and by which; `repairs` has the members of archives that stand for others, by SHA-256 and size.
+    `blocks` says by blocks of serials which archives have rows, a bit for each, `superseded` which are superseded and
+    by which; `repairs` has the members of archives that stand for others, by SHA-256 and size.
     """
 
-    settled_before: datetime
-    fresh: bool = True
-    tally: Tally = field(default_factory=Tally)
-    suspects: list[ObjectVersion] = field(default_factory=list)
-    doubts: list[tuple[ObjectVersion, FileRow]] = field(default_factory=list)
-    known: dict[int, int] = field(default_factory=dict)
+    of: str = ""
+    blocks: dict[int, int] = field(default_factory=dict)
     superseded: dict[int, int] = field(default_factory=dict)
     repairs: dict[int, Mapping[tuple[str, int], FileRow]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
+class _Step:
+    """What one call of Comparer.advance gathers.
+
+    `suspects` seem to have no row, `doubts` may have another MD5 than their rows: both are looked at once more before
+    they count.
+    """
+
+    settled_before: datetime
+    known: _Known
+    fresh: bool = True
+    tally: Tally = field(default_factory=Tally)
+    suspects: list[ObjectVersion] = field(default_factory=list)
+    doubts: list[tuple[ObjectVersion, FileRow]] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
 class Comparer:
     """Works off shards. Versions and archives younger than `grace` when the pass began may be without a row.
 
-    Memory is bounded: at most CROWD versions and rows of one key, a page of each listing, and one bit an archive.
+    Memory is bounded: at most CROWD versions and rows of one key, a page of each listing, and one bit an archive. The
+    bits are kept for the next call that is of the same pass: ten million archives take minutes to read.
     """
 
     listing: ContentListing
@@ -119,6 +132,7 @@ class Comparer:
     grace: timedelta
     threads: int
     clock: Callable[[], datetime]
+    _known: _Known = field(default_factory=_Known, init=False, repr=False)
 
     def advance(self, of: Pass, shard: Shard, place: Place, *, until: datetime) -> Progress:
         """Go on with a shard from `place` until its end, or a little beyond `until`.
@@ -126,7 +140,10 @@ class Comparer:
         The same place may be gone on from any number of times, side by side too: what is announced twice is archived
         once. Only of rows restored the second call counts none.
         """
-        step = _Step(settled_before=of.begun_at - self.grace, fresh=shard.kind is ShardKind.CONTENT)
+        if self._known.of != of.id:
+            self._known = _Known(of=of.id)
+        fresh = shard.kind is ShardKind.CONTENT
+        step = _Step(settled_before=of.begun_at - self.grace, fresh=fresh, known=self._known)
         match shard.kind:
             case ShardKind.CONTENT:
                 return self._content(step, shard, place, until)
@@ -303,35 +320,36 @@ class Comparer:
 
     def _placed(self, step: _Step, row: FileRow) -> bool:
         """Whether the archive that a row names has a row. If it is superseded, the row moves on."""
-        there = self._exists(step, row.archive)
-        if row.archive in step.superseded:
-            step.tally.count(Outcome.ROW_MOVED if self._moved(step, row) else Outcome.LEFT_BEHIND)
+        there = self._exists(step.known, row.archive)
+        if row.archive in step.known.superseded:
+            step.tally.count(Outcome.ROW_MOVED if self._moved(step.known, row) else Outcome.LEFT_BEHIND)
         return there
 
-    def _moved(self, step: _Step, row: FileRow) -> bool:
+    def _moved(self, known: _Known, row: FileRow) -> bool:
         """Have a row name the archive that stands for the damaged one it names, if that has its bytes."""
         serial = row.archive
-        while serial in step.superseded:
-            serial = step.superseded[serial]
-            self._exists(step, serial)  # which may be superseded itself
-        if serial not in step.repairs:
-            if len(step.repairs) == REPAIRS:
-                step.repairs.clear()
+        while serial in known.superseded:
+            serial = known.superseded[serial]
+            if not self._exists(known, serial):  # it may be superseded itself
+                return False
+        if serial not in known.repairs:
+            if len(known.repairs) == REPAIRS:
+                known.repairs.clear()
             manifest, _ = self._manifest(serial)
             implied = implied_rows(manifest) if manifest is not None else []
-            step.repairs[serial] = {(each.sha256, each.size_bytes): each for each in implied if each.sha256}
-        member = step.repairs[serial].get((row.sha256, row.size_bytes))
+            known.repairs[serial] = {(each.sha256, each.size_bytes): each for each in implied if each.sha256}
+        member = known.repairs[serial].get((row.sha256, row.size_bytes))
         return member is not None and self.files.replace(row, pointing(row, member))
 
-    def _exists(self, step: _Step, serial: int) -> bool:
+    def _exists(self, known: _Known, serial: int) -> bool:
         """Whether an archive has a row."""
         block, bit = divmod(serial, BLOCK)
-        if block not in step.known:
+        if block not in known.blocks:
             first = block * BLOCK
             rows = list(takewhile(lambda row: row.serial < first + BLOCK, self.archives.all(first=first)))
-            step.known[block] = sum(1 << (row.serial - first) for row in rows)
-            step.superseded.update((row.serial, row.superseded_by) for row in rows if row.superseded_by)
-        return bool(step.known[block] >> bit & 1) or self.archives.get(serial) is not None
+            known.blocks[block] = sum(1 << (row.serial - first) for row in rows)
+            known.superseded.update((row.serial, row.superseded_by) for row in rows if row.superseded_by > row.serial)
+        return bool(known.blocks[block] >> bit & 1) or self.archives.get(serial) is not None
 
     # Archives
 
@@ -411,7 +429,7 @@ class Comparer:
             if row is not None and row.archive == manifest.archive:
                 if wrong := rows_differ(row, each):
                     found(Outcome.INDEX_WRONG, each, wrong)
-            elif row is not None and self._exists(step, row.archive):
+            elif row is not None and self._exists(step.known, row.archive):
                 tally.count(Outcome.DUPLICATE)
             # else it is missing, or an orphaned row, which the shards of keys count
         refused = self.files.record(missing) if missing and sound else []
@@ -442,7 +460,7 @@ class Comparer:
         identities = [member.source.identity for member in manifest.members]
         held = self.files.get(identities)
         archives = [held[identity].archive if identity in held else serial for identity in identities]
-        return all(each != serial and self._exists(step, each) for each in archives)
+        return all(each != serial and self._exists(step.known, each) for each in archives)
 
     def _manifest(self, serial: int) -> tuple[Manifest | None, str]:
         """The manifest; None if there is none, or why it cannot be read."""

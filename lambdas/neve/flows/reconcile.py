@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,9 +14,11 @@ from neve.domain.reconcile import (
     Pass,
     PassState,
     Shard,
+    ShardKind,
     ShardRequest,
     ShardRow,
     StartRequest,
+    due_shards,
     mail,
     render_shard,
     shards,
@@ -51,6 +53,9 @@ class Reconciler:
     A shard is leased, a step is made, and place, counts and findings are recorded in one conditional write; then the
     next step, and at the invocation's end a message to itself. Who dies goes on from the last record, and nothing is
     counted twice; of two at one shard the second record is refused, and its maker stops.
+
+    The shards of archives come first; whoever ends the last of them sends the messages of the others. A message that
+    comes before that is passed over. If the sender dies its own message comes back, and finds its shard done.
     """
 
     passes: Reconciles
@@ -65,10 +70,13 @@ class Reconciler:
         """Begin a pass, or send the messages of one that stands once more: they do no harm."""
         this = self.passes.get(request.id) or self.passes.open(self._drawn_up(request))
         if this.state is PassState.RUNNING:
-            for shard in shards(this):
-                self.queue.send(render_shard(ShardRequest(of=this.id, number=shard.number)))
+            self._send(this, (shard.number for shard in due_shards(this, self.clock())))
             self._end(this.id)
         return this
+
+    def _send(self, this: Pass, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.queue.send(render_shard(ShardRequest(of=this.id, number=number)))
 
     def _drawn_up(self, request: StartRequest) -> Pass:
         new = Pass(id=request.id, begun_at=self.clock(), boundaries=request.boundaries, serials=self.archives.drawn())
@@ -83,7 +91,8 @@ class Reconciler:
     def go_on(self, request: ShardRequest, *, owner: str, until: datetime) -> Advanced:
         """Go on with a shard as `owner`, who ends at `until`.
 
-        Nothing is done if the shard is done, or leased to another: that one's own message comes back if it dies.
+        Nothing is done if the shard is done, or not due, or leased to another: that one's own message comes back if it
+        dies.
         Raises EventInvalid if there is no such shard.
         """
         this = self.passes.get(request.of)
@@ -91,23 +100,35 @@ class Reconciler:
         if this is None or request.number >= len(parts):
             raise EventInvalid(f"there is no shard {request.number} of a pass {request.of}")
         seen = self.passes.shard(this.id, request.number)
+        part = parts[request.number]
         if seen.done or this.state is PassState.FINISHED:
-            return Advanced(done=True, finished=self._end(this.id))
+            return self._ended(part, this.id)
         now = self.clock()
-        if seen.lease_owner not in ("", owner) and seen.leased_until is not None and seen.leased_until >= now:
+        taken = seen.lease_owner not in ("", owner) and seen.leased_until is not None and seen.leased_until >= now
+        if taken or part not in due_shards(this, now):
             return Advanced()
         to = replace(seen, lease_owner=owner, leased_until=until, changed_at=now)
         leased = self.passes.swap(seen, to)
         if leased is None:
             return Advanced()
         last = until - min(MARGIN, (until - now) / 4)
-        row, counts = self._steps(this, parts[request.number], leased, last=last)
+        row, counts = self._steps(this, part, leased, last=last)
         if row is None:
             return Advanced(counts=counts)
         if not row.done:
             self.queue.send(render_shard(request))
             return Advanced(counts=counts)
-        return Advanced(counts=counts, done=True, finished=self._end(this.id))
+        return replace(self._ended(part, this.id), counts=counts)
+
+    def _ended(self, part: Shard, pass_id: str) -> Advanced:
+        """A shard is done, perhaps since long: the pass ends, or the shards become due that waited for this one."""
+        finished = self._end(pass_id)
+        this = self.passes.get(pass_id)
+        assert this is not None, "a pass is never deleted"
+        if part.kind is ShardKind.ARCHIVES and this.state is PassState.RUNNING:
+            due = due_shards(this, self.clock())
+            self._send(this, (shard.number for shard in due if shard.kind is not ShardKind.ARCHIVES))
+        return Advanced(done=True, finished=finished)
 
     def _steps(
         self, this: Pass, shard: Shard, row: ShardRow, *, last: datetime
@@ -147,11 +168,10 @@ class Reconciler:
             begun = {row.number: row for row in self.passes.shards(this.id)}
             still = [
                 shard.number
-                for shard in shards(this)
+                for shard in due_shards(this, now)
                 if shard.number not in begun or _stands_still(begun[shard.number], now)
             ]
-            for number in still:
-                self.queue.send(render_shard(ShardRequest(of=this.id, number=number)))
+            self._send(this, still)
             return len(still)
         return 0
 
