@@ -325,6 +325,23 @@ def test_an_invocation_that_ends_soon_compares_one_file_at_least(monkeypatch: py
 # -- Late, lost and doubled ------------------------------------------------------------------------------------------
 
 
+def test_who_dies_over_a_file_has_recorded_those_before_it() -> None:
+    cloud = restored(deaths=(Killed,))
+    read: list[str] = []
+    stream = cloud.copies.stream
+
+    def dying(place: str) -> Any:
+        read.append(place)
+        if place == places()[4] and read.count(place) < 3:
+            raise Killed
+        return stream(place)
+
+    cloud.copies.stream = dying
+    cloud.run()
+    verify_good(cloud)
+    assert [read.count(place) for place in places()] == [1, 1, 1, 1, 3, 1]
+
+
 def test_a_late_drill_is_told_once_and_again_when_it_is_through() -> None:
     cloud = DrillCloud(TWO)
     cloud.restore.thaw_takes = 30 * HOUR

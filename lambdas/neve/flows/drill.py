@@ -233,7 +233,8 @@ class Driller:
     def _compare(self, drill: Drill, job: Job, until: datetime) -> Drilled:
         """Compare what is not compared yet, if the restore has ended; then tell people, and clean up.
 
-        What cannot be read is left to the sweep, until that has tried for long enough.
+        What cannot be read is left to the sweep, until that has tried for long enough. Each file is recorded by itself:
+        an invocation that runs out of time has brought the drill further.
         """
         if job.state is not JobState.FINISHED or job.finished_at is None:
             return Drilled()
@@ -248,16 +249,22 @@ class Driller:
             file = drill.files[number - 1]
             found = [self._copy(place, file, results.get(place)) for place in drill.places(number)]
             found.append(self._source(file))
-            if given_up or all(each.outcome is not Outcome.UNREAD for each in found):
-                compared[number] = tuple(found)
-            else:
+            if not given_up and any(each.outcome is Outcome.UNREAD for each in found):
                 unread += 1
+                continue
+            compared[number] = tuple(found)
+            noted = self.drills.swap(
+                drill,
+                replace(drill, compared=dict(compared), restored_at=job.finished_at, due_at=self.clock() + PATIENCE),
+            )
+            if noted is None:
+                return Drilled(unread=unread)
+            drill = noted
         now = self.clock()
-        after = replace(drill, compared=compared, restored_at=job.finished_at, due_at=now + PATIENCE)
         if len(compared) < len(drill.files):
-            self.drills.swap(drill, after)
+            self.drills.swap(drill, replace(drill, restored_at=job.finished_at, due_at=now + PATIENCE))
             return Drilled(unread=unread)
-        ended = self.drills.swap(drill, replace(after, state=DrillState.COMPARED, compared_at=now))
+        ended = self.drills.swap(drill, replace(drill, state=DrillState.COMPARED, compared_at=now))
         return Drilled() if ended is None else self._counted(ended) + self._tell(ended)
 
     def _copy(self, place: str, file: Drawn, result: Result | None) -> Comparison:
