@@ -251,7 +251,7 @@ class Settings:
     audit_timeout_s: int = 900
     drill_every_month: str = "yes"
     drill_bucket: str = ""
-    drill_timeout_s: int = 300
+    drill_timeout_s: int = 900
     reconcile_every_week: str = "yes"
     reconcile_grace_h: int = 24
     reconcile_timeout_s: int = 900
