@@ -49,10 +49,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> CloudTogethe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the local cloud."""
+    """Mark what needs the local cloud, and what need not be measured: unit tests have to cover the domain."""
     for item in items:
         if item.nodeid.startswith(ON_THE_CLOUD):
             item.add_marker(pytest.mark.cloud)
+        if not item.nodeid.startswith("tests/unit/"):
+            item.add_marker(pytest.mark.no_cover)  # the tracer of pytest-cov makes all else take twice as long
 
 
 @pytest.fixture(scope="session")

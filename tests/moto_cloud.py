@@ -89,6 +89,10 @@ CREDENTIALS = {
 }
 
 
+READS = ("BatchGet", "Get", "Head", "List", "Query")
+"""What the operations are called that change nothing."""
+
+
 class Killed(BaseException):
     """The process dies here; no handler of errors sees it."""
 
@@ -187,6 +191,11 @@ class MotoCloud:
             if message["MessageId"] not in failed:
                 clients.sqs().delete_message(QueueUrl=self.urls[queue], ReceiptHandle=message["ReceiptHandle"])
         return len(messages)
+
+    @property
+    def writes(self) -> list[int]:
+        """Which of the handlers' calls to AWS changed something there, by their numbers from 1."""
+        return [number for number, name in enumerate(self.called, start=1) if not name.startswith(READS)]
 
     def run(self, *queues: str) -> None:
         """Deliver until these queues are empty, by default those of archiving and restoring.

@@ -156,7 +156,7 @@ def test_visibility_follows_the_timeouts(synthesized: Callable[..., Templates]) 
         "SweepRestores": 84,
         "StartAudit": 96,
         "VerifyAudit": 96,
-        "Drill": 102,
+        "Drill": 402,
         "Reconcile": 108,
     }
 
