@@ -232,7 +232,7 @@ def mailed(reports: Iterable[Report]) -> list[str]:
 def test_a_mail_names_archive_member_verdict_evidence_and_the_next_command() -> None:
     lines = mailed([report_on(17, finding(Verdict.ARCHIVE_DAMAGED, "a b"))])
     assert lines == [
-        f"Audit run {RUN}: 1 archives (12 files, 3456 bytes) compared.",
+        f"Audit run {RUN}: 1 archive (12 files, 3456 bytes) compared.",
         "Result: 1 archive damaged.",
         "",
         "Archive 17: archive damaged (1 archive damaged)",

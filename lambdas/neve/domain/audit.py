@@ -338,10 +338,11 @@ def mail(run: Run, reports: Iterable[Report]) -> str:
                 found += report.found
                 yield report
 
+    seen = f"{_counted(run.ended, 'archive')} ({_counted(run.members, 'file')}, {run.size_bytes} bytes)"
     order = list(Verdict)
     listed = heapq.nlargest(MAILED, discrepant(), key=lambda report: order.index(report.verdict))
     lines = [
-        f"Audit run {run.id}: {run.ended} archives ({run.members} files, {run.size_bytes} bytes) compared.",
+        f"Audit run {run.id}: {seen} compared.",
         "Result: " + ", ".join(f"{count} {verdict}" for verdict, count in run.verdicts.items()) + ".",
         "",
     ]
@@ -356,6 +357,10 @@ def mail(run: Run, reports: Iterable[Report]) -> str:
     if found > MAILED - room:
         lines.append(f"{found - MAILED + room} more findings: `neve audit show {run.id}`")
     return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _told(finding: Finding) -> str:
