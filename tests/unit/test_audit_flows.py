@@ -24,7 +24,7 @@ from neve.domain.thaw import Tier
 from neve.domain.verdict import Verdict
 from neve.domain.version import NULL_VERSION
 from neve.errors import ArchiveUnreadable, EventInvalid, SourceDenied, Transient
-from neve.flows.start_audit import LOOK
+from neve.flows.audit_runs import LOOK
 from neve.flows.verify_audit import PATIENCE
 from neve.ports import Answer
 from tests.audit_cloud import AuditCloud, bodies_of

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from neve.domain.audit import Run, discrepancies, mail, subject
 from neve.ports import Audits, Topic
 
+LOOK = timedelta(hours=3)
+"""How often an audit that waits is looked after: its thaw's event may have been lost."""
 LEFT_UNTOLD = timedelta(minutes=10)
 """Who ended a run and has not told of it by then has died."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neve.domain.index import ArchiveRow
-from neve.domain.manifest import BLOCK_BYTES, Contents, Manifest, Member, parse_contents
+from neve.domain.manifest import BLOCK_BYTES, Contents, Manifest, parse_contents
 from neve.domain.tar import contents_end
 from neve.errors import ManifestInvalid
 from neve.ports import ArchiveReader, ArchiveStore
@@ -31,16 +31,3 @@ def contents_of(reader: ArchiveReader, archive: ArchiveRow) -> Contents:
     if contents.archive != archive.serial:
         raise ManifestInvalid(f"archive {archive.serial}: its list is that of archive {contents.archive}")
     return contents
-
-
-def members_of(store: ArchiveStore, reader: ArchiveReader, archive: ArchiveRow) -> tuple[Member, ...]:
-    """The members of an archive by its manifest, or else by the tar itself. Raises as contents_of.
-
-    A large object has no list of its own: ManifestInvalid without its manifest.
-    """
-    manifest = manifest_of(store, archive)
-    if manifest is not None:
-        return manifest.members
-    if archive.kind == "object":
-        raise ManifestInvalid(f"archive {archive.serial}: a large object has no list but its manifest, which is gone")
-    return contents_of(reader, archive).members

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from random import Random
 
@@ -49,14 +49,12 @@ from neve.domain.sampling import (
 from neve.domain.thaw import Step, Tier, audit_micro_usd, offered_tier
 from neve.domain.verdict import Finding, Sighting, Verdict
 from neve.errors import ArchiveUnreadable, EventInvalid, Transient
-from neve.flows.audit_runs import RunEnder
+from neve.flows.audit_runs import LOOK, RunEnder
 from neve.flows.contents import manifest_of
 from neve.flows.thaw import Thawer
 from neve.flows.witness import Crc, Witness
 from neve.ports import Archives, ArchiveStore, Audits, Queue
 
-LOOK = timedelta(hours=3)
-"""How often an audit that waits is looked after: its thaw's event may have been lost."""
 LOOKED_AHEAD = 100
 """Rows at the frontier whose last audits are looked up at once: DynamoDB takes so many keys."""
 THREADS = 16

@@ -20,9 +20,10 @@ from neve.domain.restore import Thawed
 from neve.domain.thaw import Step, ThawState, Tier
 from neve.domain.verdict import REPAIRABLE, Finding, Sight, Sighting, Verdict, judge_object, judge_tar
 from neve.errors import ArchiveUnreadable, Asleep, NeveError, Transient
-from neve.flows.audit_runs import RunEnder
+from neve.flows.audit_runs import LOOK, RunEnder
 from neve.flows.contents import manifest_of
 from neve.flows.repair import Repairer
+from neve.flows.rescue import copies
 from neve.flows.thaw import Thawer, mark_warm
 from neve.flows.witness import Crc, Witness
 from neve.ports import ArchiveReader, Archives, ArchiveStore, Audits, Files, Queue, Thaws
@@ -31,8 +32,6 @@ PATIENCE = 5
 """How often reading is tried before an audit ends as unread."""
 ASLEEP_S = 60
 """S3 called an archive thawed and then asleep: time for it to make up its mind."""
-LOOK = timedelta(hours=3)
-"""When the sweep looks after an audit that somebody has left."""
 ANOTHER = timedelta(minutes=15)
 """How often a repair looks whether the other archive that it needs is thawed."""
 OTHERS_WITHIN = timedelta(days=3)
@@ -309,10 +308,8 @@ class AuditVerifier:
             other.archive
             for key, pin in judged.at_stake
             for mine in [judged.rows.get((key, pin))]
-            for other in (self.files.versions(key) if mine and mine.sha256 else ())
-            if mine
-            and other.archive != row.serial
-            and (other.sha256, other.size_bytes) == (mine.sha256, mine.size_bytes)
+            for other in (copies(self.files, key, [mine.sha256]) if mine and mine.sha256 else ())
+            if other.archive != row.serial
         }
         asleep = False
         for serial in sorted(holders):
