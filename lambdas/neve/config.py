@@ -208,6 +208,31 @@ class DrillConfig:
     drill_buckets: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class CopyUploadConfig:
+    """Settings of CopyUpload. `key_layout` is `as-is` or `hashed`."""
+
+    uploads_bucket: str
+    content_bucket: str
+    pointers_table: str
+    parked_table: str
+    uploads_queue_url: str
+    release_queue_url: str
+    key_layout: str
+    release_after_s: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseUploadConfig:
+    """Settings of ReleaseUpload."""
+
+    uploads_bucket: str
+    content_bucket: str
+    pointers_table: str
+    parked_table: str
+    release_queue_url: str
+
+
 AnyConfig = (
     CollectConfig
     | WriteArchiveConfig
@@ -220,6 +245,8 @@ AnyConfig = (
     | VerifyAuditConfig
     | ReconcileConfig
     | DrillConfig
+    | CopyUploadConfig
+    | ReleaseUploadConfig
 )
 
 Config = TypeVar(
@@ -235,6 +262,8 @@ Config = TypeVar(
     VerifyAuditConfig,
     ReconcileConfig,
     DrillConfig,
+    CopyUploadConfig,
+    ReleaseUploadConfig,
 )
 
 

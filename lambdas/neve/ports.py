@@ -20,7 +20,9 @@ from neve.domain.drill import Drill
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, Source
+from neve.domain.outbox import Entry
 from neve.domain.parked import Parked
+from neve.domain.pointer import InContent, OnHost, Pointer
 from neve.domain.reconcile import Outcome, Pass, ShardRow
 from neve.domain.restore import Item, Job, Result, Share
 from neve.domain.sampling import Month, Rolling
@@ -654,3 +656,56 @@ class DrillCopies(Protocol):
 
     def clear(self, bucket: str, folder: str) -> int:
         """Delete every version of every object in a drill's folder, each by its id; how many."""
+
+
+# -- Offload ---------------------------------------------------------------------------------------------------------
+
+
+class Pointers(Protocol):
+    """Where files are now, by the application's keys. Reads are consistent."""
+
+    def get(self, key: str) -> Pointer | None:
+        """The pointer of a file; None if it has none."""
+
+    def get_many(self, keys: Sequence[str]) -> Mapping[str, Pointer]:
+        """The pointers of several files; those that have none are missing."""
+
+    def flip(self, to: InContent) -> bool:
+        """Put `to`, unless a pointer into the content bucket with the same or a later sequencer stands; whether it did.
+
+        A pointer to a host is replaced whatever its time.
+        """
+
+    def move(self, seen: InContent, to: InContent) -> bool:
+        """Put `to` in the place of `seen`, if the pointer still names its content version and upload; if it did."""
+
+    def claim_host(self, to: OnHost) -> bool:
+        """Put `to` where no pointer into the content bucket stands; whether it did."""
+
+
+class Outbox(Protocol):
+    """The backup queue: messages that wait to be sent, in the order of their ids. Reads are consistent."""
+
+    def put(self, entry: Entry) -> None:
+        """Keep `entry`; the same again replaces itself."""
+
+    def holds(self, queue: str) -> bool:
+        """Whether anything waits to be sent to `queue`."""
+
+    def queues(self) -> Sequence[str]:
+        """The queues to which something waits to be sent."""
+
+    def lease(self, queue: str, *, owner: str, now: datetime, until: datetime) -> bool:
+        """Let `owner` be the only one to send to `queue` until then; False if another's lease runs."""
+
+    def release(self, queue: str, *, owner: str) -> None:
+        """End `owner`'s lease, if it holds one."""
+
+    def oldest(self, queue: str, limit: int) -> Sequence[Entry]:
+        """Up to `limit` entries for `queue`, the oldest first."""
+
+    def sent(self, entry: Entry) -> None:
+        """Forget an entry, which was sent or parked."""
+
+    def failed(self, entry: Entry) -> None:
+        """Count a failure of an entry that no waiting heals."""

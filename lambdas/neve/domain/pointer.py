@@ -1,0 +1,50 @@
+"""A pointer: where a file is now, by the key that the application knows it by.
+
+A file that has a pointer into the content bucket keeps one: a later upload replaces it, an earlier one never does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class InContent:
+    """The file lies in the content bucket, verified.
+
+    `content_version` is the version of `content_key` with its bytes; `upload_version` and `sequencer` (padded, see
+    version.padded_sequencer) name the upload that it was copied from, whose size and ETag these are.
+    """
+
+    key: str
+    content_key: str
+    content_version: str
+    upload_version: str
+    sequencer: str
+    size_bytes: int
+    etag: str
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnHost:
+    """The file is nowhere but on a host so far, which serves it at `url`."""
+
+    key: str
+    url: str
+    since: datetime
+
+
+Pointer = InContent | OnHost
+
+
+def covers(pointer: Pointer | None, *, upload_version: str, sequencer: str) -> bool:
+    """Whether `pointer` names this upload, or one of the same key that came after it.
+
+    `sequencer` is padded. Source: S3 user guide, "Event message structure": the events of a key are in the order of
+    their sequencers.
+    """
+    if not isinstance(pointer, InContent):
+        return False
+    return pointer.upload_version == upload_version or pointer.sequencer > sequencer
