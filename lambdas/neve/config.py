@@ -233,6 +233,37 @@ class ReleaseUploadConfig:
     release_queue_url: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResolveConfig:
+    """Settings of Resolve.
+
+    `cdn_urls` are base URLs without a slash at the end, separated by spaces; `private_prefixes` are beginnings of the
+    application's keys, separated by commas. `cdn_choice` is `by-key` or `random`; `signing` is `s3` or `cloudfront`,
+    which alone needs `cdn_key_id` and `cdn_key_parameter`; `archived_answer` is `not-found` or `restore`, which alone
+    needs the tables `files`, `archives` and `restores`, and the queue.
+    """
+
+    uploads_bucket: str
+    content_bucket: str
+    pointers_table: str
+    files_table: str
+    archives_table: str
+    restores_table: str
+    outbox_table: str
+    requests_queue_url: str
+    key_layout: str
+    cdn_urls: str
+    cdn_choice: str
+    private_prefixes: str
+    signing: str
+    cdn_key_id: str
+    cdn_key_parameter: str
+    archived_answer: str
+    redirect_max_age_s: int
+    upload_url_s: int
+    signed_url_s: int
+
+
 AnyConfig = (
     CollectConfig
     | WriteArchiveConfig
@@ -247,6 +278,7 @@ AnyConfig = (
     | DrillConfig
     | CopyUploadConfig
     | ReleaseUploadConfig
+    | ResolveConfig
 )
 
 Config = TypeVar(
@@ -264,6 +296,7 @@ Config = TypeVar(
     DrillConfig,
     CopyUploadConfig,
     ReleaseUploadConfig,
+    ResolveConfig,
 )
 
 
