@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lambdas"))
 
 from stacks.archive import ArchiveStack
 from stacks.audit import AuditStack
+from stacks.offload import OffloadStack
 from stacks.operations import OperationsStack
 from stacks.restore import RestoreStack
 from stacks.settings import SettingsInvalid, read_settings
@@ -32,6 +33,7 @@ def build(app: cdk.App) -> None:
     audit = AuditStack(
         app, f"{settings.name}-audit", settings=settings, storage=storage, archive=archive, restore=restore
     )
+    offload = OffloadStack(app, f"{settings.name}-offload", settings=settings, storage=storage)
     OperationsStack(
         app,
         f"{settings.name}-operations",
@@ -40,6 +42,7 @@ def build(app: cdk.App) -> None:
         archive=archive,
         restore=restore,
         audit=audit,
+        offload=offload,
     )
 
 

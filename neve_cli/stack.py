@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from neve.aws.topic import SnsTopic
     from neve.domain.selection import Places
 
-STACKS = ("storage", "archive", "restore", "audit")
+STACKS = ("storage", "archive", "restore", "audit", "offload")
 """Those whose outputs the command needs; `operations` has none of them."""
 
 CONNECTIONS = 40
@@ -204,11 +204,10 @@ class Stack:
         """Where restores may come from and go."""
         from neve.domain.selection import Places, parse_site_urls  # noqa: PLC0415
 
-        uploads = self.outputs["UploadsBucket"]
         return Places(
             content_bucket=self.outputs["ContentBucket"],
             destination_buckets=frozenset(self.outputs["DestinationBuckets"].split()),
-            uploads_bucket="" if uploads == "-" else uploads,
+            uploads_bucket=self.outputs["UploadsBucket"],
             site_urls=parse_site_urls(self.outputs["SiteUrls"]),
         )
 

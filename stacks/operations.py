@@ -13,6 +13,7 @@ from constructs import Construct
 from stacks.archive import ArchiveStack
 from stacks.audit import AuditStack
 from stacks.functions import METRICS_NAMESPACE
+from stacks.offload import OffloadStack
 from stacks.operators import observer_policy, operator_policy, recovery_policy
 from stacks.outputs import output
 from stacks.queues import QueueWithDeadLetters
@@ -50,6 +51,7 @@ class OperationsStack(cdk.Stack):
         archive: ArchiveStack,
         restore: RestoreStack,
         audit: AuditStack,
+        offload: OffloadStack,
     ) -> None:
         super().__init__(scope, construct_id, description="neve: alarms, and policies for people")
         self._alerts = storage.alerts
@@ -66,6 +68,9 @@ class OperationsStack(cdk.Stack):
             "VerifyAudits": audit.verify,
             "Drills": audit.drills,
             "Reconciles": audit.reconciles,
+            "Uploads": storage.uploads,
+            "Release": offload.release,
+            "Announcements": offload.announcements,
         }.items():
             self._dead_letters_alarm(name, queue)
 
@@ -81,6 +86,8 @@ class OperationsStack(cdk.Stack):
             "VerifyAudit": audit.verify_audit_function,
             "Drill": audit.drill_function,
             "Reconcile": audit.reconcile_function,
+            "CopyUpload": offload.copy_upload_function,
+            "ReleaseUpload": offload.release_upload_function,
         }.items():
             self._errors_alarm(name, function)
             self._throttles_alarm(name, function)

@@ -60,13 +60,15 @@ class RestoreStack(cdk.Stack):
         hear(storage.thawed_topic, self.extract)
         self._destinations: list[s3.IBucket] = [
             storage.content_bucket,
+            storage.uploads_bucket,
             *(s3.Bucket.from_bucket_name(self, f"Destination-{name}", name) for name in settings.other_destinations),
         ]
         # Drills restore into two buckets, of which one may be among those that people restore to.
+        named = {settings.uploads_bucket, *settings.other_destinations}
         self._drill_destinations = [
             bucket
             for bucket in storage.drill_destinations
-            if bucket is not storage.content_bucket and bucket.bucket_name not in settings.other_destinations
+            if bucket is not storage.content_bucket and bucket.bucket_name not in named
         ]
         destination_names, drill_names = (
             [bucket.bucket_name for bucket in buckets] for buckets in (self._destinations, self._drill_destinations)
@@ -94,7 +96,6 @@ class RestoreStack(cdk.Stack):
         output(self, "RestoredTopic", self.restored_topic.topic_arn)
         output(self, "DestinationBuckets", " ".join(destination_names))
         # An output cannot be empty: "-" says that there is none.
-        output(self, "UploadsBucket", settings.uploads_bucket or "-")
         output(self, "SiteUrls", settings.site_urls or "-")
         output(self, "UsdPerDay", str(settings.restore_usd_per_day))
 

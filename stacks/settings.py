@@ -150,6 +150,16 @@ _SITE_URL = (
 )
 _MOST_SITE_URLS = 20
 
+# Signs that mean themselves in a URL, in CloudFront's patterns of paths, and in a policy's resources.
+_PREFIX = r"(?!\.neve/|\.\.?/)[A-Za-z0-9_.~-][A-Za-z0-9_.~/-]{0,199}"
+_MOST_PREFIXES = 10
+
+_BASE_URL = (
+    r"https?://[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::\d{1,5})?"
+    r"(?:/[A-Za-z0-9._~-]+)*"
+)
+_MOST_BASE_URLS = 10
+
 # Of the signs that S3 calls safe in keys those that mean nothing in a policy's resource.
 _INVENTORY = rf"s3://{_BUCKET}/(?:[A-Za-z0-9!_.'()=-]+/)+"
 
@@ -177,6 +187,45 @@ RULES: Mapping[str, Rule] = {
     "collect_batch": Whole(1, 10_000, "events"),
     "fetch_threads": Whole(1, 256, "threads"),
     "uploads_bucket": _ONE_BUCKET,
+    "key_layout": Choice(("as-is", "hashed")),
+    # Longer than the 14 days for which a queue may hold the message that would have brought an upload on its way.
+    "attic_days": Whole(30, 3650, "days"),
+    # SQS delays a message by at most 900 s.
+    "release_after_s": Whole(1, 900, "seconds"),
+    "uploads_timeout_s": _TIMEOUT,
+    "release_timeout_s": _TIMEOUT,
+    "relay_timeout_s": _TIMEOUT,
+    "upload_url_s": Whole(1, 600, "seconds"),
+    "redirect_max_age_s": Whole(0, 86_400, "seconds"),
+    "private_prefixes": Several(
+        _PREFIX,
+        _MOST_PREFIXES,
+        "beginnings of keys such as private/, of letters, digits and _.~/-, separated by commas, "
+        f"at most {_MOST_PREFIXES}, or nothing",
+    ),
+    "signing": Choice(("s3", "cloudfront")),
+    # No role's credentials last for longer, and a URL ends with those that signed it.
+    "signed_url_s": Whole(1, 43_200, "seconds"),
+    "cdn_urls": Several(
+        _BASE_URL,
+        _MOST_BASE_URLS,
+        "URLs such as https://img1.example.com, without a slash at the end, separated by commas, "
+        f"at most {_MOST_BASE_URLS}, or nothing",
+    ),
+    "cdn_choice": Choice(("by-key", "random")),
+    "cdn_certificate": Text(
+        r"|arn:aws[a-z-]*:acm:us-east-1:\d{12}:certificate/[0-9a-f-]{36}",
+        "the ARN of a certificate of ACM in us-east-1, or nothing",
+    ),
+    "cdn_key_group": Text(r"|[0-9a-f-]{36}", "the id of a key group of CloudFront, or nothing"),
+    "cdn_key_id": Text(r"|[A-Z0-9]{5,32}", "the id of a public key of CloudFront, or nothing"),
+    "cdn_key_parameter": Text(
+        r"|/[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+){0,14}",
+        "the name of a parameter of Systems Manager such as /neve/cdn-key, or nothing",
+    ),
+    "archived_answer": Choice(("not-found", "restore")),
+    # CloudFront waits 30 s for an answer.
+    "resolve_timeout_s": Whole(5, 30, "seconds"),
     "restore_buckets": Several(
         _BUCKET,
         _MOST_BUCKETS,
@@ -234,6 +283,25 @@ class Settings:
     collect_batch: int = 1000
     fetch_threads: int = 32
     uploads_bucket: str = ""
+    key_layout: str = "as-is"
+    attic_days: int = 30
+    release_after_s: int = 900
+    uploads_timeout_s: int = 300
+    release_timeout_s: int = 30
+    relay_timeout_s: int = 60
+    upload_url_s: int = 60
+    redirect_max_age_s: int = 300
+    private_prefixes: str = ""
+    signing: str = "s3"
+    signed_url_s: int = 300
+    cdn_urls: str = ""
+    cdn_choice: str = "by-key"
+    cdn_certificate: str = ""
+    cdn_key_group: str = ""
+    cdn_key_id: str = ""
+    cdn_key_parameter: str = ""
+    archived_answer: str = "not-found"
+    resolve_timeout_s: int = 10
     restore_buckets: str = ""
     site_urls: str = ""
     restore_requests_per_s: int = 100
@@ -266,9 +334,14 @@ class Settings:
 
     @property
     def other_destinations(self) -> tuple[str, ...]:
-        """The names of the buckets that restores may go to beside the content bucket, each once."""
-        named = (self.uploads_bucket, *self.restore_buckets.split(","))
-        return tuple(dict.fromkeys(name for name in named if name))
+        """The names of the buckets that restores may go to beside those of content and uploads, each once."""
+        named = self.restore_buckets.split(",")
+        return tuple(dict.fromkeys(name for name in named if name and name != self.uploads_bucket))
+
+    @property
+    def private(self) -> tuple[str, ...]:
+        """The beginnings of the keys that are handed out by signed URLs only, each once."""
+        return tuple(dict.fromkeys(prefix for prefix in self.private_prefixes.split(",") if prefix))
 
     @property
     def inventory_place(self) -> tuple[str, str]:
@@ -326,7 +399,45 @@ def _alarmed_by_its_own_pace(settings: Settings) -> str:
     )
 
 
+def _released_under_a_url(settings: Settings) -> str:
+    release_s, url_s = settings.release_after_s, settings.upload_url_s
+    if release_s > url_s:
+        return ""
+    shorter = f", or `-c upload_url_s={release_s - 1}`" if release_s > 1 else ""
+    return (
+        f"release_after_s={release_s} lets an upload go while a URL to it may still be valid, for "
+        f"upload_url_s={url_s} seconds. Use `-c release_after_s={url_s + 1}`{shorter}."
+    )
+
+
+def _unsigned(settings: Settings) -> str:
+    if settings.signing != "cloudfront":
+        return ""
+    missing = [key for key in ("cdn_key_group", "cdn_key_id", "cdn_key_parameter") if not getattr(settings, key)]
+    if not missing:
+        return ""
+    return (
+        f"signing=cloudfront needs {', '.join(missing)} as well: the key group that the distribution trusts, the id of "
+        "a public key in it, and the parameter that holds its private key. Set them, or use `-c signing=s3`."
+    )
+
+
+def _certified_for_nothing(settings: Settings) -> str:
+    if not settings.cdn_certificate:
+        return ""
+    wrong = [url for url in settings.cdn_urls.split(",") if not re.fullmatch(r"https://[^/:]+", url)]
+    if not wrong:
+        return ""
+    return (
+        f"cdn_certificate makes the hosts of cdn_urls names of the distribution, and {wrong[0]!r} is not https:// with "
+        "a host alone. Use for example `-c cdn_urls=https://img1.example.com`, or leave cdn_certificate out."
+    )
+
+
 TOGETHER = (
+    Together(("release_after_s", "upload_url_s"), _released_under_a_url),
+    Together(("signing", "cdn_key_group", "cdn_key_id", "cdn_key_parameter"), _unsigned),
+    Together(("cdn_certificate", "cdn_urls"), _certified_for_nothing),
     Together(("storage_class", "audit_tier"), _too_fast),
     Together(("audit_every_h", "audit_horizon_days"), _no_passes),
     Together(("audit_horizon_days", "audit_budget_percent"), _out_of_budget),

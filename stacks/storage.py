@@ -15,7 +15,7 @@ from constructs import Construct
 from neve.config import DRILLS
 from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
 from stacks.outputs import output
-from stacks.queues import queue_with_dead_letters
+from stacks.queues import QueueWithDeadLetters, queue_with_dead_letters
 from stacks.settings import Settings
 from stacks.topics import topic
 
@@ -32,6 +32,13 @@ _ABORT_UPLOADS_AFTER = s3.LifecycleRule(abort_incomplete_multipart_upload_after=
 _DRILLS_EXPIRE_AFTER = s3.LifecycleRule(
     prefix=DRILLS, expiration=cdk.Duration.days(7), noncurrent_version_expiration=cdk.Duration.days(7)
 )
+
+
+# An upload's object that was let go, or replaced by the next upload of its key, is a noncurrent version: the attic.
+# Its marker goes when nothing is left behind it.
+def _attic(days: int) -> list[s3.LifecycleRule]:
+    return [s3.LifecycleRule(noncurrent_version_expiration=cdk.Duration.days(days), expired_object_delete_marker=True)]
+
 
 # What no function of the pipeline may ever do to the archive bucket, whatever its own policy says.
 REFUSED_TO_PIPELINE = (
@@ -54,7 +61,7 @@ REFUSED_TO_PIPELINE = (
 
 
 class StorageStack(cdk.Stack):
-    """Buckets, tables, the collect queue, the topics of thaws and of alerts.
+    """Buckets, tables, the queues of new objects, the topics of thaws and of alerts.
 
     Everything that holds data outlives the stack.
     """
@@ -73,8 +80,10 @@ class StorageStack(cdk.Stack):
             unencrypted_because="S3 cannot publish to a topic under the AWS-managed key. Its events say that an "
             "archive is thawed, know nothing of the files in it, and travel by TLS only.",
         )
+        self.uploads = queue_with_dead_letters(self, "Uploads", timeout_s=settings.uploads_timeout_s)
         self.alerts = self._alerts(settings)
         self.content_bucket = self._content_bucket()
+        self.uploads_bucket = self._uploads_bucket(settings)
         self.archive_bucket = self._archive_bucket()
         self.drill_bucket = self._drill_bucket()
         # Two buckets, since a restore into the bucket that the files came from goes another way than one elsewhere.
@@ -89,19 +98,26 @@ class StorageStack(cdk.Stack):
         self.parked_table = self._parked_table()
         self.restores_table = self._restores_table()
         self.audits_table = self._audits_table()
+        self.pointers_table = self._pointers_table()
+        self.outbox_table = self._outbox_table()
 
         output(self, "ContentBucket", self.content_bucket.bucket_name)
+        output(self, "UploadsBucket", self.uploads_bucket.bucket_name)
         output(self, "ArchiveBucket", self.archive_bucket.bucket_name)
         output(self, "FilesTable", self.files_table.table_name)
         output(self, "ArchivesTable", self.archives_table.table_name)
         output(self, "ParkedTable", self.parked_table.table_name)
         output(self, "RestoresTable", self.restores_table.table_name)
         output(self, "AuditsTable", self.audits_table.table_name)
+        output(self, "PointersTable", self.pointers_table.table_name)
+        output(self, "OutboxTable", self.outbox_table.table_name)
         output(self, "DrillBucket", self.drill_bucket.bucket_name)
         output(self, "AlertsTopic", self.alerts.topic_arn)
         output(self, "ThawedTopic", self.thawed_topic.topic_arn)
         output(self, "CollectQueue", self.collect.queue.queue_url)
         output(self, "CollectDeadLetterQueue", self.collect.dead_letters.queue_url)
+        output(self, "UploadsQueue", self.uploads.queue.queue_url)
+        output(self, "UploadsDeadLetterQueue", self.uploads.dead_letters.queue_url)
 
     def _alerts(self, settings: Settings) -> sns.Topic:
         """The topic of alarms and of what audits, drills and reconciliations find."""
@@ -141,32 +157,49 @@ class StorageStack(cdk.Stack):
 
     def _content_bucket(self) -> s3.Bucket:
         bucket = self._bucket("ContentBucket", versioned=True, rules=[_DRILLS_EXPIRE_AFTER])
-        # The queue's policy cannot name the bucket (see _notify): the account stands in for it, and Collect ignores
-        # events of other buckets.
-        self.collect.queue.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="AllowEventsOfContentBucket",
-                principals=[iam.ServicePrincipal("s3.amazonaws.com")],
-                actions=["sqs:SendMessage"],
-                resources=[self.collect.queue.queue_arn],
-                conditions={
-                    "StringEquals": {"aws:SourceAccount": self.account},
-                    "ArnLike": {"aws:SourceArn": f"arn:{self.partition}:s3:::*"},
-                },
-            )
-        )
+        self._tell_of_new_objects(bucket, self.collect)
+        return bucket
+
+    def _uploads_bucket(self, settings: Settings) -> s3.IBucket:
+        """The bucket that the application uploads to; one that is there already keeps its configuration as it is.
+
+        `neve uploads attach` has such a bucket notify the queue, and gives it the attic.
+        """
+        if settings.uploads_bucket:
+            self._let_tell(self.uploads, "UploadsBucket", settings.uploads_bucket)
+            return s3.Bucket.from_bucket_name(self, "UploadsBucket", settings.uploads_bucket)
+        bucket = self._bucket("UploadsBucket", versioned=True, rules=_attic(settings.attic_days))
+        self._tell_of_new_objects(bucket, self.uploads)
+        return bucket
+
+    def _tell_of_new_objects(self, bucket: s3.Bucket, told: QueueWithDeadLetters) -> None:
+        # The queue's policy cannot name the bucket (see _notify): the account stands in for it, and who reads the queue
+        # ignores events of other buckets.
+        self._let_tell(told, bucket.node.id, "*")
         _notify(
             bucket,
-            self.collect.queue,
+            told.queue,
             s3.CfnBucket.NotificationConfigurationProperty(
                 queue_configurations=[
-                    s3.CfnBucket.QueueConfigurationProperty(
-                        event="s3:ObjectCreated:*", queue=self.collect.queue.queue_arn
-                    )
+                    s3.CfnBucket.QueueConfigurationProperty(event="s3:ObjectCreated:*", queue=told.queue.queue_arn)
                 ]
             ),
         )
-        return bucket
+
+    def _let_tell(self, told: QueueWithDeadLetters, name: str, bucket_name: str) -> None:
+        """Let S3 send the events of this account's buckets that are called `bucket_name`, `*` for any."""
+        told.queue.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid=f"AllowEventsOf{name}",
+                principals=[iam.ServicePrincipal("s3.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[told.queue.queue_arn],
+                conditions={
+                    "StringEquals": {"aws:SourceAccount": self.account},
+                    "ArnLike": {"aws:SourceArn": f"arn:{self.partition}:s3:::{bucket_name}"},
+                },
+            )
+        )
 
     def _archive_bucket(self) -> s3.Bucket:
         bucket = self._bucket("ArchiveBucket", versioned=True)
@@ -243,6 +276,20 @@ class StorageStack(cdk.Stack):
         """Permanent failures that wait for a person."""
         return self._table(
             "ParkedTable", partition_key=dynamodb.Attribute(name="id", type=dynamodb.AttributeType.STRING)
+        )
+
+    def _pointers_table(self) -> dynamodb.Table:
+        """Where each file is now, by the key that the application knows it by."""
+        return self._table(
+            "PointersTable", partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING)
+        )
+
+    def _outbox_table(self) -> dynamodb.Table:
+        """Messages that SQS did not take, and those that must not overtake them."""
+        return self._table(
+            "OutboxTable",
+            partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
         )
 
     def _table_with_unfinished(self, construct_id: str) -> dynamodb.Table:

@@ -25,6 +25,11 @@ SETTINGS: dict[str, str | int | float] = {
     "audit_timeout_s": 15,  # its first start on a busy machine takes 8
     "drill_timeout_s": 60,  # Drill begins another file only if 30 s are left
     "reconcile_timeout_s": 20,
+    "uploads_timeout_s": 10,
+    "release_timeout_s": 10,
+    "relay_timeout_s": 10,
+    "release_after_s": 5,
+    "upload_url_s": 4,
     "restore_buckets": OTHER_BUCKET,
     "uploads_bucket": UPLOADS_BUCKET,
 }

@@ -1,0 +1,116 @@
+"""The offload thread: from an upload to the content bucket, and the upload let go."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from neve.config import CopyUploadConfig, ReleaseUploadConfig
+from stacks.functions import allow, allow_objects, allow_sending, consume, function, packed_code
+from stacks.outputs import output
+from stacks.queues import queue_with_dead_letters
+from stacks.settings import Settings
+from stacks.storage import StorageStack
+
+_ANY_UPLOAD = "The application may call its files as it likes."
+
+# What a host of the edge agent does with an announcement may take that long: hash, upload and prove a large file.
+_ANNOUNCED_FOR_S = 300
+
+
+class OffloadStack(cdk.Stack):
+    """CopyUpload and ReleaseUpload, each behind its queue, and the queue of what hosts announce."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack) -> None:
+        super().__init__(scope, construct_id, description="neve: from an upload to the content bucket")
+        self._settings = settings
+        self._storage = storage
+        self._code = packed_code(settings.lambda_platform)
+
+        self.release = queue_with_dead_letters(self, "Release", timeout_s=settings.release_timeout_s)
+        # No function reads this one: the agents of several hosts do, which have a folder in common.
+        self.announcements = queue_with_dead_letters(self, "Announcements", timeout_s=_ANNOUNCED_FOR_S)
+        self.copy_upload_function = self._copy_upload()
+        self.release_upload_function = self._release_upload()
+
+        output(self, "ReleaseQueue", self.release.queue.queue_url)
+        output(self, "ReleaseDeadLetterQueue", self.release.dead_letters.queue_url)
+        output(self, "AnnouncementsQueue", self.announcements.queue.queue_url)
+        output(self, "AnnouncementsDeadLetterQueue", self.announcements.dead_letters.queue_url)
+        output(self, "CopyUploadFunction", self.copy_upload_function.function_name)
+        output(self, "ReleaseUploadFunction", self.release_upload_function.function_name)
+        output(self, "KeyLayout", settings.key_layout)
+        output(self, "AtticDays", str(settings.attic_days))
+
+    def _copy_upload(self) -> lambda_.Function:
+        settings, storage = self._settings, self._storage
+        made = function(
+            self,
+            "CopyUpload",
+            handler="copy_upload.handler",
+            code=self._code,
+            config=CopyUploadConfig(
+                uploads_bucket=storage.uploads_bucket.bucket_name,
+                content_bucket=storage.content_bucket.bucket_name,
+                pointers_table=storage.pointers_table.table_name,
+                parked_table=storage.parked_table.table_name,
+                uploads_queue_url=storage.uploads.queue.queue_url,
+                release_queue_url=self.release.queue.queue_url,
+                key_layout=settings.key_layout,
+                release_after_s=settings.release_after_s,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.uploads_timeout_s,
+            memory_mib=512,
+        )
+        for bucket in (storage.uploads_bucket, storage.content_bucket):
+            allow_objects(
+                made,
+                ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging"],
+                bucket,
+                ["*"],
+                reason=_ANY_UPLOAD,
+            )
+            # Without the right to list, S3 answers 403 for what is not there.
+            allow(made, ["s3:ListBucket", "s3:ListBucketVersions"], bucket.bucket_arn)
+        allow_objects(
+            made,
+            ["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
+            storage.content_bucket,
+            ["*"],
+            reason=_ANY_UPLOAD,
+        )
+        allow(made, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.pointers_table.table_arn)
+        allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
+        allow_sending(made, self.release.queue)
+        consume(made, storage.uploads.queue, batch_size=10, max_concurrency=20)
+        return made
+
+    def _release_upload(self) -> lambda_.Function:
+        settings, storage = self._settings, self._storage
+        made = function(
+            self,
+            "ReleaseUpload",
+            handler="release_upload.handler",
+            code=self._code,
+            config=ReleaseUploadConfig(
+                uploads_bucket=storage.uploads_bucket.bucket_name,
+                content_bucket=storage.content_bucket.bucket_name,
+                pointers_table=storage.pointers_table.table_name,
+                parked_table=storage.parked_table.table_name,
+                release_queue_url=self.release.queue.queue_url,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.release_timeout_s,
+            memory_mib=256,
+        )
+        for bucket in (storage.uploads_bucket, storage.content_bucket):
+            allow_objects(made, ["s3:GetObject", "s3:GetObjectVersion"], bucket, ["*"], reason=_ANY_UPLOAD)
+            allow(made, ["s3:ListBucket", "s3:ListBucketVersions"], bucket.bucket_arn)
+        # It may hide an object behind a marker. To take a version away is another action, which no function may do.
+        allow_objects(made, ["s3:DeleteObject"], storage.uploads_bucket, ["*"], reason=_ANY_UPLOAD)
+        allow(made, ["dynamodb:GetItem"], storage.pointers_table.table_arn)
+        allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
+        consume(made, self.release.queue, batch_size=10, max_concurrency=5)
+        return made
