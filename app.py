@@ -18,6 +18,7 @@ from stacks.audit import AuditStack
 from stacks.offload import OffloadStack
 from stacks.operations import OperationsStack
 from stacks.restore import RestoreStack
+from stacks.serve import ServeStack
 from stacks.settings import SettingsInvalid, read_settings
 from stacks.storage import StorageStack
 
@@ -34,6 +35,7 @@ def build(app: cdk.App) -> None:
         app, f"{settings.name}-audit", settings=settings, storage=storage, archive=archive, restore=restore
     )
     offload = OffloadStack(app, f"{settings.name}-offload", settings=settings, storage=storage)
+    serve = ServeStack(app, f"{settings.name}-serve", settings=settings, storage=storage, restore=restore)
     OperationsStack(
         app,
         f"{settings.name}-operations",
@@ -43,6 +45,7 @@ def build(app: cdk.App) -> None:
         restore=restore,
         audit=audit,
         offload=offload,
+        serve=serve,
     )
 
 

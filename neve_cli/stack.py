@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from neve.aws.topic import SnsTopic
     from neve.domain.selection import Places
 
-STACKS = ("storage", "archive", "restore", "audit", "offload")
+STACKS = ("storage", "archive", "restore", "audit", "offload", "serve")
 """Those whose outputs the command needs; `operations` has none of them."""
 
 CONNECTIONS = 40

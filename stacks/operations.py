@@ -18,6 +18,7 @@ from stacks.operators import observer_policy, operator_policy, recovery_policy
 from stacks.outputs import output
 from stacks.queues import QueueWithDeadLetters
 from stacks.restore import RestoreStack
+from stacks.serve import ServeStack
 from stacks.settings import Settings
 from stacks.storage import StorageStack
 
@@ -52,6 +53,7 @@ class OperationsStack(cdk.Stack):
         restore: RestoreStack,
         audit: AuditStack,
         offload: OffloadStack,
+        serve: ServeStack,
     ) -> None:
         super().__init__(scope, construct_id, description="neve: alarms, and policies for people")
         self._alerts = storage.alerts
@@ -88,6 +90,7 @@ class OperationsStack(cdk.Stack):
             "Reconcile": audit.reconcile_function,
             "CopyUpload": offload.copy_upload_function,
             "ReleaseUpload": offload.release_upload_function,
+            "Resolve": serve.resolve_function,
         }.items():
             self._errors_alarm(name, function)
             self._throttles_alarm(name, function)

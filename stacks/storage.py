@@ -15,6 +15,7 @@ from constructs import Construct
 from neve.config import DRILLS
 from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
 from stacks.outputs import output
+from stacks.private import patterns
 from stacks.queues import QueueWithDeadLetters, queue_with_dead_letters
 from stacks.settings import Settings
 from stacks.topics import topic
@@ -82,7 +83,7 @@ class StorageStack(cdk.Stack):
         )
         self.uploads = queue_with_dead_letters(self, "Uploads", timeout_s=settings.uploads_timeout_s)
         self.alerts = self._alerts(settings)
-        self.content_bucket = self._content_bucket()
+        self.content_bucket = self._content_bucket(settings)
         self.uploads_bucket = self._uploads_bucket(settings)
         self.archive_bucket = self._archive_bucket()
         self.drill_bucket = self._drill_bucket()
@@ -155,9 +156,10 @@ class StorageStack(cdk.Stack):
         )
         return bucket
 
-    def _content_bucket(self) -> s3.Bucket:
+    def _content_bucket(self, settings: Settings) -> s3.Bucket:
         bucket = self._bucket("ContentBucket", versioned=True, rules=[_DRILLS_EXPIRE_AFTER])
         self._tell_of_new_objects(bucket, self.collect)
+        self._let_cloudfront_read(bucket, settings)
         return bucket
 
     def _uploads_bucket(self, settings: Settings) -> s3.IBucket:
@@ -170,7 +172,44 @@ class StorageStack(cdk.Stack):
             return s3.Bucket.from_bucket_name(self, "UploadsBucket", settings.uploads_bucket)
         bucket = self._bucket("UploadsBucket", versioned=True, rules=_attic(settings.attic_days))
         self._tell_of_new_objects(bucket, self.uploads)
+        self._let_cloudfront_read(bucket, settings)
         return bucket
+
+    def _let_cloudfront_read(self, bucket: s3.Bucket, settings: Settings) -> None:
+        """Let the distributions of this account read the bucket, but for what is private and for neve's own.
+
+        The distribution itself cannot be named: it stands in another stack, and names the bucket. Without the right to
+        list, a file that is not there would be answered as forbidden.
+        """
+        cloudfront = iam.ServicePrincipal("cloudfront.amazonaws.com")
+        any_distribution = {
+            "StringEquals": {"aws:SourceAccount": self.account},
+            "ArnLike": {"aws:SourceArn": f"arn:{self.partition}:cloudfront::{self.account}:distribution/*"},
+        }
+        for sid, action, resource in (
+            ("AllowCloudFrontToRead", "s3:GetObject", bucket.arn_for_objects("*")),
+            ("AllowCloudFrontToTellWhatIsMissing", "s3:ListBucket", bucket.bucket_arn),
+        ):
+            bucket.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid=sid,
+                    principals=[cloudfront],
+                    actions=[action],
+                    resources=[resource],
+                    conditions=any_distribution,
+                )
+            )
+        # What CloudFront signs URLs for it has to read; its distribution then asks for the signature.
+        private = patterns(settings.private) if settings.signing == "s3" else []
+        bucket.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="DenyCloudFrontWhatIsPrivate",
+                effect=iam.Effect.DENY,
+                principals=[cloudfront],
+                actions=["s3:GetObject"],
+                resources=[bucket.arn_for_objects(pattern) for pattern in (".neve/*", *private)],
+            )
+        )
 
     def _tell_of_new_objects(self, bucket: s3.Bucket, told: QueueWithDeadLetters) -> None:
         # The queue's policy cannot name the bucket (see _notify): the account stands in for it, and who reads the queue
