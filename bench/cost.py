@@ -22,22 +22,9 @@ from bench.server import run, served
 from neve.aws import clients
 from neve.aws.ledger import LEDGER
 from neve.domain.bundle import requested_bundle
-from neve.domain.cost import (
-    COLLECT_GB,
-    MILLION,
-    US_EAST_1,
-    WRITE_BYTES_PER_S,
-    WRITE_GB,
-    Bill,
-    Charge,
-    Use,
-    Workload,
-    counted,
-    floor,
-    full_bundles,
-    unseen,
-)
+from neve.domain.cost import COLLECT_GB, WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving, counted, floor, unseen
 from neve.domain.outcome import Outcome
+from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 
 AIM_USD = 2.00
 WORK = Workload(batch_files=1_000)
@@ -115,7 +102,7 @@ def measure(machine: Machine) -> Section:
     with served() as cloud:
         took = run(cloud, "cost")
     measured = Bill(prices=US_EAST_1, uses=tuple(_uses(took))).scaled(MILLION / COUNT)
-    model = Bill(prices=US_EAST_1, uses=tuple(full_bundles(WORK)))
+    model = Bill(prices=US_EAST_1, uses=tuple(archiving(WORK)))
     least = Bill(prices=US_EAST_1, uses=tuple(floor(WORK)))
     imputed = [use for use in measured.uses if use.unseen]
     verdict = "reached" if max(measured.usd, model.usd) <= AIM_USD else "missed"
@@ -156,7 +143,7 @@ def _uses(took: Mapping[str, Any]) -> Iterable[Use]:
         tars=took["archives"],
         storage_class=WORK.storage_class,
     )
-    for use in full_bundles(WORK, COUNT):
+    for use in archiving(WORK, COUNT):
         if use.charge is Charge.DYNAMODB_READ_UNIT:
             yield replace(use, unseen=True, rule=f"as in the model, since the local cloud counts too few: {use.rule}")
     cpu_s = took["cpu_seconds"]

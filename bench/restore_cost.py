@@ -23,19 +23,9 @@ from bench.archives import files, shelf
 from bench.report import Machine, Section, paragraphs, table
 from bench.server import run, served
 from neve.aws.ledger import LEDGER
-from neve.domain.cost import (
-    MILLION,
-    US_EAST_1,
-    WRITE_BYTES_PER_S,
-    WRITE_GB,
-    Bill,
-    Charge,
-    Use,
-    Workload,
-    counted,
-    full_bundles,
-)
+from neve.domain.cost import WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving, counted
 from neve.domain.manifest import Manifest
+from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 from neve.domain.restore import CHUNK_ITEMS, Ending, Request, Thawed, Wanted, render_request
 from neve.domain.thaw import Need, Tier, read_uses, thaw_uses
 
@@ -312,8 +302,7 @@ def _unseen(batch: Batch, found: Mapping[str, Any], planning: Took, extracting: 
 
 def _noticed(count: int) -> Iterable[Use]:
     """What follows a file that is restored into the content bucket: its event, and what becomes of that."""
-    archiving = full_bundles(WORK, count)
-    for use in archiving:
+    for use in archiving(WORK, count):
         if use.purpose in NOTICED:
             yield use
 

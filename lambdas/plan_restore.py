@@ -21,8 +21,8 @@ from neve.aws.restores_table import DynamoRestores
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import PlanRestoreConfig, read
-from neve.domain.cost import MILLION
 from neve.domain.pace import Pace
+from neve.domain.prices import MILLION
 from neve.domain.restore import ThawRequest, parse_plan
 from neve.errors import EventInvalid, OverCap
 from neve.flows.jobs import JobEnder

@@ -14,10 +14,10 @@ from typing import Any
 import typer
 
 from neve.domain.audit import Cause, LastAudit, Report, Run, RunRequest, need, render_run_request, run_id
-from neve.domain.cost import Charge, Use
 from neve.domain.estimate import Estimate, Estimator, Portion
 from neve.domain.index import ArchiveRow
 from neve.domain.parked import Parked
+from neve.domain.prices import Charge, Use
 from neve.domain.restore import Kind
 from neve.domain.sampling import sample_size
 from neve.domain.thaw import Need, Thaw, ThawState

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from neve.domain.cost import US_EAST_1, Bill, Charge, Use
+from neve.domain.prices import US_EAST_1, Bill, Charge, Use
 from neve.domain.thaw import Need, Tier, offered, promise, thaw_uses
 from neve.flows.rebuild import LeftOut, Rebuilder, Rebuilt, largest_serial, patiently
 from neve.flows.recover_manifests import ManifestRecoverer, Recovered, State

@@ -14,9 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from neve.domain.cost import MILLION, US_EAST_1, Bill, Workload, counted, floor, full_bundles, unseen
+from neve.domain.cost import Workload, archiving, counted, floor, unseen
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.parked import Parked
+from neve.domain.prices import MILLION, US_EAST_1, Bill
 from neve.domain.thaw import PROMISES
 from neve_local.demo_audit import Audited
 from neve_local.demo_logs import Requests, Thaws
@@ -116,9 +117,9 @@ class Run:
         return bill.scaled(MILLION / max(1, len(self.outcome.uploaded)))
 
     @property
-    def full_bundles(self) -> Bill:
+    def archiving(self) -> Bill:
         """A million files of 100 KB in full bundles."""
-        return Bill(prices=US_EAST_1, uses=tuple(full_bundles(self._work)))
+        return Bill(prices=US_EAST_1, uses=tuple(archiving(self._work)))
 
     @property
     def floor(self) -> Bill:
@@ -178,11 +179,11 @@ def as_json(run: Run) -> dict[str, Any]:
         "invocations": dict(requests.invocations),
         "function_seconds": {name: round(value, 3) for name, value in requests.seconds.items()},
         "own_requests": dict(run.own_requests),
-        "usd_per_million_files": round(run.full_bundles.usd, 4),
+        "usd_per_million_files": round(run.archiving.usd, 4),
         "usd_per_million_files_as_they_came": round(run.as_they_came.usd, 4),
         "usd_per_million_files_floor": round(run.floor.usd, 4),
         "prices": {"region": US_EAST_1.region, "checked": US_EAST_1.checked, "list": "without free tiers"},
-        "bill": _bill_json(run.full_bundles),
+        "bill": _bill_json(run.archiving),
         "bill_as_they_came": _bill_json(run.as_they_came),
         "restored": outcome.restored.in_place if outcome.restored else 0,
         "restore_mismatches": outcome.restored.mismatches if outcome.restored else 0,
@@ -319,7 +320,7 @@ def show(run: Run, console: Console) -> None:
             {
                 "as they came here": f"${run.as_they_came.usd:.2f}   {size(bytes_in / max(1, files))} each, "
                 f"{files / max(1, len(outcome.archives)):,.0f} to an archive; the functions' time is this machine's",
-                "full bundles of 100 KB": f"${run.full_bundles.usd:.2f}   of which no program can avoid "
+                "full bundles of 100 KB": f"${run.archiving.usd:.2f}   of which no program can avoid "
                 f"${run.floor.usd:.2f}",
             }
         )

@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.files_table import DynamoFiles
 from neve.aws.restores_table import DynamoRestores
-from neve.domain.cost import US_EAST_1, Bill
 from neve.domain.index import ArchiveRow, FileRow
+from neve.domain.prices import US_EAST_1, Bill
 from neve.domain.restore import Ending, Job
 from neve.domain.selection import CONTENT, folder_path
 from neve.domain.thaw import Need, Tier, needs_thaw, read_uses, thaw_uses

@@ -4,6 +4,8 @@ NeveError
 ├── SettingInvalid       a setting or an environment variable is missing or out of range
 ├── EventInvalid         a message is not what its queue carries; it is parked
 ├── ManifestInvalid      a stored manifest does not say what docs/format.md demands
+├── PricesInvalid        a file of prices cannot be used; the message says why
+├── PriceMissing         the prices at hand have none for something that is charged
 ├── InventoryInvalid     an S3 Inventory cannot be used; the message says why
 ├── ArchiveInvalid       a laid-out archive does not agree with its own manifest; nothing was sent
 ├── SourceUnavailable    a source version can never be read as announced; it is parked
@@ -15,6 +17,8 @@ NeveError
 ├── Asleep               an archive is in a Glacier class and not thawed
 ├── ArchiveUnreadable    an archive's object is gone, or shorter than its manifest says
 ├── OverCap              a thaw would cost more than the stack may spend in a day
+├── MessageRefused       a queue takes this message at no time: it is too long, or holds what no message may
+├── QueueDenied          a queue takes no message from here: the permission is missing, or the queue is not there
 ├── SourceDamaged        the bytes read do not have the checksum that S3 states for them
 └── Transient            try again later: throttled, timed out, or a 5xx
     └── Busy             somebody else is at it, and has a lease
@@ -39,6 +43,14 @@ class ManifestInvalid(NeveError):
     """A stored manifest does not follow docs/format.md."""
 
 
+class PricesInvalid(NeveError):
+    """A file of prices is not one, or has a price that cannot be."""
+
+
+class PriceMissing(NeveError):
+    """The price list has no price for something that is charged; the message names it."""
+
+
 class InventoryInvalid(NeveError):
     """An S3 Inventory is not there, not complete, or lacks what reconciling needs."""
 
@@ -57,6 +69,14 @@ class ArchiveUnreadable(NeveError):
 
 class OverCap(NeveError):
     """A thaw would cost more than the stack may spend in a day; the message has the figures."""
+
+
+class MessageRefused(NeveError):
+    """The queue refuses this message for its own sake: sent again it is refused again."""
+
+
+class QueueDenied(NeveError):
+    """Nothing can be sent to the queue from here until a person has seen to permissions, credentials or the queue."""
 
 
 class SourceUnavailable(NeveError):

@@ -8,7 +8,7 @@ import pytest
 
 from bench.read_bytes import AIM, Shape, Tally, measured
 from bench.restore_cost import BATCHES, Batch, bill, floor
-from neve.domain.cost import MILLION
+from neve.domain.prices import MILLION
 
 
 @pytest.fixture(scope="module")

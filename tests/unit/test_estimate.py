@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neve.domain.cost import US_EAST_1, Bill
 from neve.domain.estimate import PARTS, Estimate, Estimator, Portion, Reads
 from neve.domain.index import ArchiveRow, ArchiveState
 from neve.domain.manifest import Member, Source
+from neve.domain.prices import GB, US_EAST_1, Bill
 from neve.domain.ranges import READ_BYTES, reads
 from neve.domain.restore import Kind
-from neve.domain.thaw import GB, Need, Step, Thaw, Tier, accepted, claimed, thaw_micro_usd, warmed
+from neve.domain.thaw import Need, Step, Thaw, Tier, accepted, claimed, thaw_micro_usd, warmed
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 STANDARD = Need(tier=Tier.STANDARD, days=1)

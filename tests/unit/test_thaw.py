@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neve.domain.cost import US_EAST_1, Bill, Charge, Use
 from neve.domain.manifest import archive_key, manifest_key
+from neve.domain.prices import US_EAST_1, Bill, Charge, Use
 from neve.domain.thaw import (
     BARELY,
     CLAIM,

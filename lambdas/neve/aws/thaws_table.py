@@ -22,7 +22,7 @@ from neve.aws.rows import (
     string,
     text,
 )
-from neve.domain.cost import MILLION
+from neve.domain.prices import MILLION
 from neve.domain.restore import KEEP
 from neve.domain.thaw import Need, Thaw, ThawState, Tier
 from neve.errors import OverCap

@@ -1,4 +1,4 @@
-"""What archiving costs: a dated price list, the bill of what was counted, and an estimate for full bundles.
+"""What archiving costs: the bill of what was counted, and what full bundles take.
 
 In scope is what varies with the number of files, from the content bucket's event to `archived`: requests and Lambda
 time. Storage, logs, and what a month costs without any file are not.
@@ -8,134 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
+from typing import Any
 
-MILLION = 1_000_000
-
-
-class Charge(StrEnum):
-    """What AWS meters, in its own unit."""
-
-    S3_PUT = "S3 PUT, COPY, POST, LIST"
-    S3_PUT_GLACIER = "S3 PUT into GLACIER"
-    S3_PUT_DEEP_ARCHIVE = "S3 PUT into DEEP_ARCHIVE"
-    S3_PUT_GLACIER_IR = "S3 PUT into GLACIER_IR"
-    S3_GET = "S3 GET, HEAD"
-    SQS_REQUEST = "SQS request"
-    DYNAMODB_WRITE_UNIT = "DynamoDB write unit"
-    DYNAMODB_READ_UNIT = "DynamoDB read unit"
-    LAMBDA_REQUEST = "Lambda request"
-    LAMBDA_GB_SECOND = "Lambda GB-second, arm64"
-    S3_STANDARD_GB_MONTH = "S3 STANDARD GB-month"
-    GLACIER_EXPEDITED_GB = "GLACIER GB retrieved, Expedited"
-    GLACIER_EXPEDITED_REQUEST = "GLACIER retrieval request, Expedited"
-    GLACIER_STANDARD_GB = "GLACIER GB retrieved, Standard"
-    GLACIER_STANDARD_REQUEST = "GLACIER retrieval request, Standard"
-    GLACIER_BULK_GB = "GLACIER GB retrieved, Bulk"
-    GLACIER_BULK_REQUEST = "GLACIER retrieval request, Bulk"
-    DEEP_ARCHIVE_STANDARD_GB = "DEEP_ARCHIVE GB retrieved, Standard"
-    DEEP_ARCHIVE_STANDARD_REQUEST = "DEEP_ARCHIVE retrieval request, Standard"
-    DEEP_ARCHIVE_BULK_GB = "DEEP_ARCHIVE GB retrieved, Bulk"
-    DEEP_ARCHIVE_BULK_REQUEST = "DEEP_ARCHIVE retrieval request, Bulk"
-    GLACIER_IR_GB = "GLACIER_IR GB retrieved"
-    GLACIER_IR_GET = "GLACIER_IR GET"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Price:
-    """`usd` for `per` units."""
-
-    usd: float
-    per: int
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriceList:
-    """List prices of a region. `checked` is when they were, such as "2026-10" for October 2026."""
-
-    region: str
-    checked: str
-    prices: Mapping[Charge, Price]
-
-    def usd(self, charge: Charge, quantity: float) -> float:
-        """What `quantity` units of `charge` cost."""
-        price = self.prices[charge]
-        return quantity * price.usd / price.per
-
-
-_S3 = "https://aws.amazon.com/s3/pricing/"
-_SQS = "https://aws.amazon.com/sqs/pricing/"
-_DYNAMODB = "https://aws.amazon.com/dynamodb/pricing/on-demand/"
-_LAMBDA = "https://aws.amazon.com/lambda/pricing/"
-
-US_EAST_1 = PriceList(
-    region="us-east-1",
-    checked="autumn 2026",
-    prices={
-        Charge.S3_PUT: Price(usd=0.005, per=1_000, source=_S3),
-        Charge.S3_PUT_GLACIER: Price(usd=0.03, per=1_000, source=_S3),
-        Charge.S3_PUT_DEEP_ARCHIVE: Price(usd=0.05, per=1_000, source=_S3),
-        Charge.S3_PUT_GLACIER_IR: Price(usd=0.02, per=1_000, source=_S3),
-        Charge.S3_GET: Price(usd=0.0004, per=1_000, source=_S3),
-        Charge.SQS_REQUEST: Price(usd=0.40, per=MILLION, source=_SQS),
-        Charge.DYNAMODB_WRITE_UNIT: Price(usd=0.625, per=MILLION, source=_DYNAMODB),
-        Charge.DYNAMODB_READ_UNIT: Price(usd=0.125, per=MILLION, source=_DYNAMODB),
-        Charge.LAMBDA_REQUEST: Price(usd=0.20, per=MILLION, source=_LAMBDA),
-        Charge.LAMBDA_GB_SECOND: Price(usd=0.0000133334, per=1, source=_LAMBDA),
-        Charge.S3_STANDARD_GB_MONTH: Price(usd=0.023, per=1, source=_S3),
-        Charge.GLACIER_EXPEDITED_GB: Price(usd=0.03, per=1, source=_S3),
-        Charge.GLACIER_EXPEDITED_REQUEST: Price(usd=10.0, per=1_000, source=_S3),
-        Charge.GLACIER_STANDARD_GB: Price(usd=0.01, per=1, source=_S3),
-        Charge.GLACIER_STANDARD_REQUEST: Price(usd=0.05, per=1_000, source=_S3),
-        Charge.GLACIER_BULK_GB: Price(usd=0.0, per=1, source=_S3),
-        Charge.GLACIER_BULK_REQUEST: Price(usd=0.0, per=1_000, source=_S3),
-        Charge.DEEP_ARCHIVE_STANDARD_GB: Price(usd=0.02, per=1, source=_S3),
-        Charge.DEEP_ARCHIVE_STANDARD_REQUEST: Price(usd=0.10, per=1_000, source=_S3),
-        Charge.DEEP_ARCHIVE_BULK_GB: Price(usd=0.0025, per=1, source=_S3),
-        Charge.DEEP_ARCHIVE_BULK_REQUEST: Price(usd=0.025, per=1_000, source=_S3),
-        Charge.GLACIER_IR_GB: Price(usd=0.03, per=1, source=_S3),
-        Charge.GLACIER_IR_GET: Price(usd=0.01, per=1_000, source=_S3),
-    },
-)
-"""Without free tiers and volume discounts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Use:
-    """`quantity` units of `charge`, for `purpose`.
-
-    `rule` says how the quantity was arrived at where it was not counted. `unseen` is what no SDK sees, so that it can
-    never be counted by who pays for it: S3's own sends, a mapping's receives, Lambda's time.
-    """
-
-    purpose: str
-    charge: Charge
-    quantity: float
-    rule: str = ""
-    unseen: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bill:
-    """Uses at the prices of one list."""
-
-    prices: PriceList
-    uses: tuple[Use, ...]
-
-    @property
-    def usd(self) -> float:
-        """The sum."""
-        return sum(self.usd_of(use) for use in self.uses)
-
-    def usd_of(self, use: Use) -> float:
-        """What one use costs."""
-        return self.prices.usd(use.charge, use.quantity)
-
-    def scaled(self, factor: float) -> Bill:
-        """The bill for `factor` times as much of everything."""
-        return replace(self, uses=tuple(replace(use, quantity=use.quantity * factor) for use in self.uses))
+from neve.domain.prices import MILLION, Charge, Use
 
 
 def archive_put(storage_class: str) -> Charge:
@@ -233,7 +109,7 @@ def _hidden(purpose: str, charge: Charge, quantity: float, rule: str) -> Use:
     return Use(purpose=purpose, charge=charge, quantity=quantity, rule=rule, unseen=True)
 
 
-# -- What full bundles take ----------------------------------------------------------------------------------------
+# -- What archiving takes --------------------------------------------------------------------------------------------
 
 REFERENCE_BYTES = 90
 """A reference in a part, compressed: half of it is the version id and the ETag, which are random."""
@@ -252,47 +128,73 @@ LATE_TIMER_S = 0.03
 at one whole processor; and the bytes, in and out, at the network of one environment (about 75 MB/s)."""
 
 
+COLLECT_WINDOW_S = 1
+COLLECT_POLLERS = 5
+MOST_BATCHED = 1_000
+"""Collect's mapping gathers for a second, by five pollers at first, and up to so many events as deployed. Source:
+Lambda developer guide, "Using Lambda with Amazon SQS": polling begins with five batches at a time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Files of one size that come fast enough to fill their bundles before the timer runs out.
+    """Files of one size that arrive at a rate: by default so fast that every bundle fills before its timer runs out.
 
-    `batch_files` is how many events one Collect is handed: it grows with the rate of arrival, up to 1,000 as deployed.
+    `batch_files` is how many events one Collect is handed.
     """
 
     file_bytes: int = 100_000
-    batch_files: int = 1_000
+    batch_files: int = MOST_BATCHED
     target_bytes: int = 25 * 1024 * 1024
     max_members: int = 2_000
     storage_class: str = "GLACIER"
+    files_per_s: float = math.inf
+    max_age_s: int = 20
 
     @property
     def members(self) -> int:
         """In a full bundle: the file that fills it still goes in."""
         return min(math.ceil(self.target_bytes / self.file_bytes), self.max_members)
 
+    @property
+    def bundled(self) -> float:
+        """In a bundle as it is written; if it does not fill, what opened it and what came until its timer ran out."""
+        return min(self.members, 1 + self.files_per_s * self.max_age_s)
 
-def full_bundles(work: Workload, files: float = MILLION) -> list[Use]:
+    @property
+    def full(self) -> bool:
+        """Whether bundles fill before their timers run out."""
+        return self.bundled == self.members
+
+
+def arriving(files_per_s: float, **known: Any) -> Workload:
+    """Files that arrive at this rate; `known` is what else is known of the Workload."""
+    batch = round(files_per_s * COLLECT_WINDOW_S / COLLECT_POLLERS) if math.isfinite(files_per_s) else MOST_BATCHED
+    return Workload(files_per_s=files_per_s, batch_files=min(max(1, batch), MOST_BATCHED), **known)
+
+
+def archiving(work: Workload, files: float = MILLION) -> list[Use]:
     """What archiving `files` of `work` takes: named amounts per file, per Collect batch, per archive.
 
     A batch fills as many bundles as it can by itself; its rest goes to the open bundle that the lane names. Retries,
     races between Collects, and duplicates are not in it.
     """
-    archives = files / work.members
+    archives = files / work.bundled
     batches = files / work.batch_files
-    whole = batches * (work.batch_files // work.members)
-    rest = work.batch_files % work.members
+    whole = batches * (work.batch_files // work.members) if work.full else 0.0
+    rest = work.batch_files % work.members if work.full else work.batch_files
     opened = archives - whole if rest else 0.0
     adds = batches + opened if rest else 0.0
     part = _part_units(rest * batches / adds) if rest else 0
+    late = opened if work.full else 0.0
 
     collect_s = batches * COLLECT_S + files * COLLECT_EVENT_S
-    write_s = archives * (WRITE_S + work.members * (WRITE_MEMBER_S + 2 * work.file_bytes / WRITE_BYTES_PER_S))
-    late_s = opened * LATE_TIMER_S
+    write_s = archives * (WRITE_S + work.bundled * (WRITE_MEMBER_S + 2 * work.file_bytes / WRITE_BYTES_PER_S))
+    late_s = late * LATE_TIMER_S
     return [
         *unseen(
             events=files,
-            requests_to_write=archives + opened,
-            invocations=batches + archives + opened,
+            requests_to_write=archives + late,
+            invocations=batches + archives + late,
             gb_seconds=collect_s * COLLECT_GB + (write_s + late_s) * WRITE_GB,
             gb_seconds_rule=f"Collect {COLLECT_S} s and {COLLECT_EVENT_S} s an event; WriteArchive {WRITE_S} s, "
             f"{WRITE_MEMBER_S} s a member, and its bytes in and out at {WRITE_BYTES_PER_S / MILLION:.0f} MB/s",
@@ -301,7 +203,7 @@ def full_bundles(work: Workload, files: float = MILLION) -> list[Use]:
         Use(
             purpose="requests to write",
             charge=Charge.SQS_REQUEST,
-            quantity=archives + opened,
+            quantity=archives + late,
             rule="one when a bundle is full, and one, delayed, that is its timer",
         ),
         _writes("parts of the open bundle", adds * part, f"{part} units for the references of a batch"),
@@ -309,13 +211,41 @@ def full_bundles(work: Workload, files: float = MILLION) -> list[Use]:
         _writes("counters of the open bundle", adds, "one update for each part"),
         _writes("opened bundles", opened * 3, "row, its entry in the index of unfinished ones, lane"),
         _writes("sealed bundles", whole * 2, "row, its entry in the index of unfinished ones"),
-        _writes("claims", archives + opened, "one for each request to write; a timer that comes late is refused"),
+        _writes("claims", archives + late, "one for each request to write; a timer that comes late is refused"),
         _writes("serial numbers", archives * 2, "counter, bundle"),
         _writes("rows of archives", archives * 2, "written, archived"),
         _writes("finished bundles", archives * 2, "row, its entry in the index of unfinished ones"),
         _reads("look-up of rows that stand", files * 0.5, "half a unit a row, found or not: eventually consistent"),
-        _reads("lane and open bundle", adds * 2 + opened, "two consistent reads for each part, one for a late timer"),
-        _reads("parts", archives * math.ceil(work.members * REFERENCE_BYTES / 4096), "consistent, 4 KB a unit"),
+        _reads("lane and open bundle", adds * 2 + late, "two consistent reads for each part, one for a late timer"),
+        _reads("parts", archives * math.ceil(work.bundled * REFERENCE_BYTES / 4096), "consistent, 4 KB a unit"),
+    ]
+
+
+COPY_S = 1.0
+COPY_ROW_UNITS = 10
+"""CopyLarge: a HEAD of the source and one of the copy, and the rows of bundle, archive and file."""
+
+
+def copying(files: float, *, parts: int, storage_class: str) -> list[Use]:
+    """What archiving `files` takes that S3 copies itself, each in so many parts; 1: by one request."""
+    into_class = archive_put(storage_class)
+    copies = 1 if parts == 1 else parts + 2
+    return [
+        *_events(files),
+        _hidden("receiving and deleting requests to copy", Charge.SQS_REQUEST, 2 * files, "one message at a time"),
+        _hidden("invocations", Charge.LAMBDA_REQUEST, 2 * files, "Collect and CopyLarge"),
+        _hidden("time of the functions", Charge.LAMBDA_GB_SECOND, files * copies * COPY_S * COLLECT_GB, f"{COPY_S} s"),
+        Use(purpose="requests to copy", charge=Charge.SQS_REQUEST, quantity=files, rule="one a file"),
+        Use(purpose="looking at files and copies", charge=Charge.S3_GET, quantity=2 * files, rule="a HEAD of each"),
+        Use(
+            purpose="archives",
+            charge=into_class,
+            quantity=files * copies,
+            rule="one COPY a file" if parts == 1 else f"{parts} parts, opened and completed",
+        ),
+        Use(purpose="manifests", charge=Charge.S3_PUT, quantity=files, rule="one PUT for each archive"),
+        _writes("rows", files * COPY_ROW_UNITS, f"{COPY_ROW_UNITS} units for bundle, archive and file"),
+        _reads("rows", files * 3, "bundle, part and file"),
     ]
 
 
@@ -326,7 +256,7 @@ def floor(work: Workload, files: float = MILLION) -> list[Use]:
 
 def _objects(work: Workload, files: float) -> list[Use]:
     """Each file read once and given a row; each archive and its manifest written once."""
-    archives = files / work.members
+    archives = files / work.bundled
     return [
         Use(purpose="reading files", charge=Charge.S3_GET, quantity=files, rule="one GET a file"),
         _writes("rows of files", files, "one unit a row"),
@@ -334,7 +264,7 @@ def _objects(work: Workload, files: float) -> list[Use]:
             purpose="archives",
             charge=archive_put(work.storage_class),
             quantity=archives,
-            rule=f"one PUT for {work.members} files",
+            rule=f"one PUT for {work.bundled:,.4g} files",
         ),
         Use(purpose="manifests", charge=Charge.S3_PUT, quantity=archives, rule="one PUT for each archive"),
     ]

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from neve.domain.cost import US_EAST_1, Bill, Charge, Use
 from neve.domain.index import ArchiveRow
 from neve.domain.large import SINGLE_COPY_BYTES, ranges
+from neve.domain.prices import US_EAST_1, Bill, Charge, Use
 from neve.domain.ranges import READ_BYTES
 from neve.domain.restore import Kind
 from neve.domain.thaw import (

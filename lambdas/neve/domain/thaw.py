@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from neve.domain.cost import MILLION, US_EAST_1, Bill, Charge, Use
+from neve.domain.prices import GB, MILLION, US_EAST_1, Bill, Charge, Use
 
 
 class Tier(StrEnum):
@@ -330,12 +330,10 @@ _RETRIEVAL: dict[str, dict[Tier, tuple[Charge, Charge]]] = {
     },
 }
 
-GB = 1024**3
-"""S3 meters in units of 2^30 bytes."""
 DAYS_A_MONTH = 30
 
 
-def thaw_uses(storage_class: str, tier: Tier, *, days: int, archives: int, size_bytes: int) -> list[Use]:
+def thaw_uses(storage_class: str, tier: Tier, *, days: int, archives: float, size_bytes: float) -> list[Use]:
     """What thawing so many archives of so many bytes in all takes; nothing for a class that needs no thaw.
 
     The copies stay up to a day longer than asked: S3 rounds up to midnight UTC.
@@ -355,7 +353,7 @@ def thaw_uses(storage_class: str, tier: Tier, *, days: int, archives: int, size_
     ]
 
 
-def read_uses(storage_class: str, *, reads: int, writes: int, size_bytes: int) -> list[Use]:
+def read_uses(storage_class: str, *, reads: float, writes: float, size_bytes: float) -> list[Use]:
     """What `reads` ranged GETs of `size_bytes` in all take, and `writes` PUTs to their destinations."""
     uses = [Use(purpose="writing files", charge=Charge.S3_PUT, quantity=writes)]
     if storage_class == "GLACIER_IR":

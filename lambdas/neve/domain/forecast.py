@@ -1,0 +1,415 @@
+"""What a collection of files will cost with neve, once and every month, and what it would cost kept in other ways.
+
+All of it is arithmetic over a price list: nothing is asked of AWS. The files themselves lie in the content bucket with
+or without neve; what is forecast is the second copy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from neve.domain.cost import Workload, archiving, arriving, copying
+from neve.domain.large import SINGLE_COPY_BYTES, ranges
+from neve.domain.metering import MONITORED_BYTES, TERMS, Class, early_days, stored
+from neve.domain.prices import GB, HOURS_A_MONTH, MILLION, Bill, Charge, PriceList, Use
+from neve.domain.sampling import percent_needed
+from neve.domain.thaw import DAYS_A_MONTH, Tier, offered_tier, read_uses, thaw_uses
+
+MONTH_S = HOURS_A_MONTH * 3600
+
+MEMBER_BYTES = 1_310
+ARCHIVE_BYTES = 2_000
+"""What a tar has besides the bytes of its members: for each its header and what rounds it up to 512, and its line in
+MANIFEST.json; for itself the rest. Measured on tars of 1 to 263 members with keys of 45 characters."""
+MANIFEST_MEMBER_BYTES = 535
+MANIFEST_BYTES = 250
+FILE_ROW_BYTES = 320
+ARCHIVE_ROW_BYTES = 600
+"""Rows as DynamoDB counts them for storage: names, values, and 100 bytes for the item."""
+
+AUDIT_WRITE_UNITS = 12
+AUDIT_S = 1.0
+AUDIT_GB = 1769 / 1024
+"""Of one archive's audit: hashes of the sources, the thaw's claim and row, the verdict; a start and an end for each of
+its two invocations. The bytes come on top, at the network of one environment."""
+NETWORK_BYTES_PER_S = 75_000_000
+
+POLLERS = 5
+POLL_S = 20
+"""An idle mapping polls its queue with five pollers, each of which waits 20 seconds. Source: Lambda developer guide,
+"Using Lambda with Amazon SQS"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """What a deployment costs whether or not there are files: mappings that poll, alarms, messages of schedules."""
+
+    mappings: int
+    alarms: int
+    scheduled_per_month: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large files are: so many of each size. Raises ValueError if there is none."""
+
+    counts: tuple[tuple[int, float], ...]
+
+    def __post_init__(self) -> None:
+        if not self.files > 0 or any(size < 0 or count < 0 for size, count in self.counts):
+            raise ValueError("sizes are of 0 or more bytes, and of at least one file")
+
+    @property
+    def files(self) -> float:
+        """All of them."""
+        return sum(count for _, count in self.counts)
+
+    @property
+    def size_bytes(self) -> float:
+        """What they have together."""
+        return sum(size * count for size, count in self.counts)
+
+    def of(self, files: float) -> Sizes:
+        """So many files, of these sizes in the same shares."""
+        return Sizes(counts=tuple((size, count * files / self.files) for size, count in self.counts))
+
+
+CLASSES_PER_DOUBLING = 8
+"""Sizes are put together by eighths of a doubling: within 5 % of what they are, on average within 1 %."""
+
+
+def gathered(sizes: Iterable[int]) -> Sizes:
+    """The sizes of any number of files, each as the mean of those near it. Raises ValueError if there is none."""
+    sums: dict[int, tuple[int, int]] = {}
+    for size in sizes:
+        place = -1 if size <= 0 else int(math.log2(size) * CLASSES_PER_DOUBLING)
+        total, count = sums.get(place, (0, 0))
+        sums[place] = (total + size, count + 1)
+    return Sizes(counts=tuple((round(total / count), float(count)) for _, (total, count) in sorted(sums.items())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A collection, and how neve is set to keep it.
+
+    `files_per_s` is how fast files arrive while the collection is archived; `restored_per_month` files are restored one
+    by one, each from an archive of its own; a horizon of 0 days is no rolling audit.
+    """
+
+    sizes: Sizes
+    files_per_s: float = math.inf
+    storage_class: Class = Class.GLACIER
+    target_bytes: int = 25 * 1024 * 1024
+    max_age_s: int = 20
+    max_members: int = 2_000
+    restored_per_month: float = 0
+    restore_tier: Tier = Tier.STANDARD
+    audit_horizon_days: int = 365
+    audit_tier: Tier = Tier.BULK
+
+    @property
+    def small(self) -> tuple[tuple[int, float], ...]:
+        """What is bundled, by size."""
+        return tuple(pair for pair in self.sizes.counts if pair[0] <= self.target_bytes)
+
+    @property
+    def large(self) -> tuple[tuple[int, float], ...]:
+        """What becomes archives of their own, by size."""
+        return tuple(pair for pair in self.sizes.counts if pair[0] > self.target_bytes)
+
+    @property
+    def bundled(self) -> Workload | None:
+        """The small files as bundling sees them; None if there is none."""
+        files = sum(count for _, count in self.small)
+        if not files:
+            return None
+        return arriving(
+            self.files_per_s * files / self.sizes.files,
+            file_bytes=max(1, round(sum(size * count for size, count in self.small) / files)),
+            target_bytes=self.target_bytes,
+            max_members=self.max_members,
+            storage_class=self.storage_class.value,
+            max_age_s=self.max_age_s,
+        )
+
+    @property
+    def archives(self) -> tuple[tuple[float, float, float], ...]:
+        """Archives by kind: how many, the bytes of each, and the files in each."""
+        found: list[tuple[float, float, float]] = []
+        if work := self.bundled:
+            files = sum(count for _, count in self.small)
+            source_bytes = sum(size * count for size, count in self.small)
+            archives = files / work.bundled
+            each = source_bytes / archives + work.bundled * MEMBER_BYTES + ARCHIVE_BYTES
+            found.append((archives, each, work.bundled))
+        return (*found, *((count, float(size), 1.0) for size, count in self.large))
+
+
+# -- neve ----------------------------------------------------------------------------------------------------------
+
+
+def once(plan: Plan) -> list[Use]:
+    """What archiving the collection takes: variable requests and Lambda time."""
+    uses: list[Use] = []
+    if work := plan.bundled:
+        uses += archiving(work, sum(count for _, count in plan.small))
+    for size, count in plan.large:
+        parts = 1 if size <= SINGLE_COPY_BYTES else len(ranges(size))
+        uses += copying(count, parts=parts, storage_class=plan.storage_class.value)
+    return _added(uses)
+
+
+def monthly(plan: Plan, deployed: Deployed) -> list[Use]:
+    """What keeping the collection takes in a month, audits and restores included; its first copy is not in it."""
+    uses: list[Use] = []
+    for archives, each, files in plan.archives:
+        manifest_bytes = files * MANIFEST_MEMBER_BYTES + MANIFEST_BYTES
+        uses += stored("archives", plan.storage_class, objects=archives, object_bytes=each)
+        uses += stored("manifests", Class.STANDARD, objects=archives, object_bytes=manifest_bytes)
+        uses += _rows(archives * (files * FILE_ROW_BYTES + ARCHIVE_ROW_BYTES))
+        uses += _audits(plan, archives, each, files)
+    return _added([*uses, *_restores(plan), *_fixed(deployed)])
+
+
+def _rows(size_bytes: float) -> list[Use]:
+    return [
+        Use(purpose="rows of the index", charge=Charge.DYNAMODB_GB_MONTH, quantity=size_bytes / GB),
+        Use(purpose="rows, for recovery", charge=Charge.DYNAMODB_PITR_GB_MONTH, quantity=size_bytes / GB),
+    ]
+
+
+def _audits(plan: Plan, archives: float, each: float, files: float) -> list[Use]:
+    """The rolling pass; the random sample, one archive an hour, is within what it reads by as much."""
+    share = percent_needed(plan.audit_horizon_days) / 100 if plan.audit_horizon_days else 0.0
+    audited = archives * share
+    size_bytes = audited * each
+    tier = offered_tier(plan.storage_class.value, plan.audit_tier)
+    seconds = audited * 2 * AUDIT_S + 2 * size_bytes / NETWORK_BYTES_PER_S
+    return [
+        *(
+            replace(use, purpose=f"audits: {use.purpose}")
+            for use in (
+                *thaw_uses(plan.storage_class.value, tier, days=1, archives=audited, size_bytes=size_bytes),
+                *read_uses(plan.storage_class.value, reads=audited, writes=0, size_bytes=size_bytes),
+            )
+        ),
+        Use(purpose="audits: reading sources", charge=Charge.S3_GET, quantity=audited * files, rule="one GET a file"),
+        Use(purpose="audits: rows", charge=Charge.DYNAMODB_WRITE_UNIT, quantity=audited * AUDIT_WRITE_UNITS),
+        Use(
+            purpose="audits: time of the functions",
+            charge=Charge.LAMBDA_GB_SECOND,
+            quantity=seconds * AUDIT_GB,
+            rule=f"{AUDIT_S:.0f} s for each of two invocations, and the bytes of source and archive at 75 MB/s",
+            unseen=True,
+        ),
+    ]
+
+
+def _restores(plan: Plan) -> list[Use]:
+    """Files restored one by one. Where archives differ in size, files are met by how many there are."""
+    uses: list[Use] = []
+    for archives, each, files in plan.archives:
+        wanted = plan.restored_per_month * archives * files / plan.sizes.files
+        uses += restoring(plan, archives=wanted, archive_bytes=each, files=wanted, file_bytes=each / files)
+    return uses
+
+
+def restoring(plan: Plan, *, archives: float, archive_bytes: float, files: float, file_bytes: float) -> list[Use]:
+    """What restoring `files` takes that lie in so many archives, thawed for a day."""
+    tier = offered_tier(plan.storage_class.value, plan.restore_tier)
+    thawed = archives * archive_bytes
+    return [
+        replace(use, purpose=f"restores: {use.purpose}")
+        for use in (
+            *thaw_uses(plan.storage_class.value, tier, days=1, archives=archives, size_bytes=thawed),
+            *read_uses(plan.storage_class.value, reads=files, writes=files, size_bytes=files * file_bytes),
+        )
+    ]
+
+
+def _fixed(deployed: Deployed) -> list[Use]:
+    polls = deployed.mappings * POLLERS * MONTH_S / POLL_S
+    return [
+        Use(
+            purpose="polling of queues",
+            charge=Charge.SQS_REQUEST,
+            quantity=polls,
+            rule=f"{deployed.mappings} mappings, {POLLERS} pollers each, every {POLL_S} s",
+            unseen=True,
+        ),
+        Use(purpose="alarms", charge=Charge.ALARM_MONTH, quantity=deployed.alarms),
+        Use(
+            purpose="schedules",
+            charge=Charge.SCHEDULE,
+            quantity=deployed.scheduled_per_month,
+            rule="each sends a message",
+            unseen=True,
+        ),
+        Use(
+            purpose="invocations by schedules",
+            charge=Charge.LAMBDA_REQUEST,
+            quantity=deployed.scheduled_per_month,
+            rule="one for each message",
+            unseen=True,
+        ),
+    ]
+
+
+# -- What a person would do without it -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to keep the second copy: what it takes once, and every month."""
+
+    name: str
+    once: tuple[Use, ...]
+    monthly: tuple[Use, ...]
+    note: str = ""
+
+    def usd(self, prices: PriceList, months: float) -> float:
+        """What it comes to by the end of so many months."""
+        return Bill(prices=prices, uses=self.once).usd + months * Bill(prices=prices, uses=self.monthly).usd
+
+
+def ways(plan: Plan, deployed: Deployed) -> list[Way]:
+    """neve first, then what a person would pick instead, each for the same files."""
+    return [
+        Way(name=f"neve, {plan.storage_class}", once=tuple(once(plan)), monthly=tuple(monthly(plan, deployed))),
+        _one_by_one(plan.sizes, plan.storage_class, f"each file by itself, {plan.storage_class}"),
+        _by_lifecycle(plan.sizes, plan.storage_class),
+        _one_by_one(plan.sizes, Class.STANDARD, "a copy in STANDARD"),
+        _one_by_one(plan.sizes, Class.STANDARD_IA, "a copy in STANDARD_IA"),
+        _one_by_one(plan.sizes, Class.INTELLIGENT_TIERING, "a copy in INTELLIGENT_TIERING"),
+    ]
+
+
+def _one_by_one(sizes: Sizes, storage_class: Class, name: str) -> Way:
+    """Each file read and put by itself: by CopyObject, which is charged as a PUT into the class and reads for free."""
+    return Way(
+        name=name,
+        once=(Use(purpose="putting files", charge=TERMS[storage_class].put, quantity=sizes.files),),
+        monthly=tuple(_kept(sizes, storage_class)),
+    )
+
+
+def _by_lifecycle(sizes: Sizes, storage_class: Class) -> Way:
+    """A copy in STANDARD that a rule moves into the class the next day; small ones stay, which is S3's default."""
+    moving = tuple(pair for pair in sizes.counts if pair[0] >= MONITORED_BYTES)
+    staying = tuple(pair for pair in sizes.counts if pair[0] < MONITORED_BYTES)
+    moved = sum(count for _, count in moving)
+    transition = TERMS[storage_class].transition
+    assert transition is not None, "archives lie in classes that objects can move into"
+    kept = [
+        *(_kept(Sizes(counts=moving), storage_class) if moving else ()),
+        *(_kept(Sizes(counts=staying), Class.STANDARD) if staying else ()),
+    ]
+    return Way(
+        name=f"lifecycle from STANDARD to {storage_class}",
+        once=(
+            Use(purpose="putting files", charge=Charge.S3_PUT, quantity=sizes.files),
+            Use(purpose="transitions", charge=transition, quantity=moved),
+        ),
+        monthly=tuple(_added(kept)),
+        note="files below 128 KB stay in STANDARD, as they do unless a rule says otherwise" if staying else "",
+    )
+
+
+def _kept(sizes: Sizes, storage_class: Class) -> list[Use]:
+    uses: list[Use] = []
+    for size, count in sizes.counts:
+        uses += stored("files", storage_class, objects=count, object_bytes=size)
+    return _added(uses)
+
+
+# -- What to choose ------------------------------------------------------------------------------------------------
+
+AGES_S = (1, 2, 5, 10, 20, 35, 60, 120, 300, 600, 900)
+NEAR_ENOUGH = 1.01
+
+
+def cheapest_age_s(plan: Plan, prices: PriceList) -> int:
+    """The shortest maximum age of a bundle, in seconds, by which archiving costs at most 1 % more than by any other."""
+
+    def usd(age_s: int) -> float:
+        return Bill(prices=prices, uses=tuple(once(replace(plan, max_age_s=age_s)))).usd
+
+    by_age = {age_s: usd(age_s) for age_s in AGES_S}
+    best = min(by_age.values())
+    return next(age_s for age_s, cost in by_age.items() if cost <= best * NEAR_ENOUGH)
+
+
+MIB = 1024 * 1024
+TARGETS = tuple(MIB * mib for mib in (1, 2, 5, 10, 15, 20, 25, 35, 50, 75, 100))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a target size comes to: by the end of the term in all, and for the restore of a single file.
+
+    `thawed_bytes` is what S3 thaws for one file: the granularity of restores.
+    """
+
+    target_bytes: int
+    usd: float
+    once_usd: float
+    monthly_usd: float
+    files_in_archive: float
+    thawed_bytes: float
+    restore_usd: float
+
+
+def targets(
+    plan: Plan, deployed: Deployed, prices: PriceList, *, months: float, sizes: Iterable[int] = TARGETS
+) -> list[Target]:
+    """What each target size comes to."""
+    return [_target(replace(plan, target_bytes=size), deployed, prices, months) for size in sizes]
+
+
+def best(several: Sequence[Target]) -> Target:
+    """The smallest target size that costs at most 1 % more than the cheapest: smaller archives restore sooner."""
+    least = min(each.usd for each in several)
+    return next(each for each in several if each.usd <= least * NEAR_ENOUGH)
+
+
+def _target(plan: Plan, deployed: Deployed, prices: PriceList, months: float) -> Target:
+    begun = Bill(prices=prices, uses=tuple(once(plan))).usd
+    kept = Bill(prices=prices, uses=tuple(monthly(plan, deployed))).usd
+    _, each, files = plan.archives[0]
+    single = restoring(plan, archives=1, archive_bytes=each, files=1, file_bytes=each / files)
+    return Target(
+        target_bytes=plan.target_bytes,
+        usd=begun + months * kept,
+        once_usd=begun,
+        monthly_usd=kept,
+        files_in_archive=files,
+        thawed_bytes=each,
+        restore_usd=Bill(prices=prices, uses=tuple(single)).usd,
+    )
+
+
+def deleting(plan: Plan, *, kept_days: float) -> list[Use]:
+    """What S3 charges on top for archives that are deleted so soon: their class's rate until its minimum is over."""
+    days = early_days(plan.storage_class, kept_days)
+    uses: list[Use] = []
+    for archives, each, _ in plan.archives:
+        left = stored("early deletion", plan.storage_class, objects=archives, object_bytes=each)
+        uses += [replace(use, quantity=use.quantity * days / DAYS_A_MONTH) for use in left]
+    return _added(uses)
+
+
+def _added(uses: Iterable[Use]) -> list[Use]:
+    """Uses of the same purpose and charge as one."""
+    together: dict[tuple[str, Charge], Use] = {}
+    for use in uses:
+        place = (use.purpose, use.charge)
+        before = together.get(place)
+        together[place] = replace(use, quantity=use.quantity + before.quantity) if before else use
+    return [use for use in together.values() if use.quantity]
+
+
+def per_million(uses: Sequence[Use], prices: PriceList, files: float) -> float:
+    """What `uses`, which are for so many files, come to for a million."""
+    return Bill(prices=prices, uses=tuple(uses)).usd * MILLION / files

@@ -1,0 +1,175 @@
+"""What a collection will cost, with neve and without."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neve.domain.forecast import (
+    ARCHIVE_BYTES,
+    MANIFEST_BYTES,
+    MANIFEST_MEMBER_BYTES,
+    MEMBER_BYTES,
+    MIB,
+    Deployed,
+    Plan,
+    Sizes,
+    best,
+    cheapest_age_s,
+    deleting,
+    gathered,
+    monthly,
+    once,
+    per_million,
+    targets,
+    ways,
+)
+from neve.domain.manifest import Source, render_manifest
+from neve.domain.metering import Class
+from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
+from neve.domain.tar import build
+
+DEPLOYED = Deployed(mappings=15, alarms=30, scheduled_per_month=60_000)
+
+
+def of(size_bytes: int, files: float = MILLION) -> Sizes:
+    return Sizes(counts=((size_bytes, files),))
+
+
+def usd(uses: list[Use]) -> float:
+    return Bill(prices=US_EAST_1, uses=tuple(uses)).usd
+
+
+PLAN = Plan(sizes=of(100_000))
+
+
+def test_a_million_files_of_100_kb_that_fill_their_archives_cost_less_than_two_dollars() -> None:
+    assert per_million(once(PLAN), US_EAST_1, MILLION) == pytest.approx(1.97, abs=0.01)
+
+
+def test_ten_times_the_files_cost_ten_times_as_much() -> None:
+    assert usd(once(replace(PLAN, sizes=of(100_000, 10 * MILLION)))) == pytest.approx(10 * usd(once(PLAN)))
+
+
+def test_files_that_trickle_in_cost_more_each_since_archives_stay_small() -> None:
+    by_rate = {rate: replace(PLAN, files_per_s=rate) for rate in (0.01, 1, 10, 100, math.inf)}
+    costs = [usd(once(plan)) for plan in by_rate.values()]
+    assert costs == sorted(costs, reverse=True)
+    assert by_rate[1].archives[0][2] == pytest.approx(21)
+    assert by_rate[100].archives[0][2] == 263
+
+
+def test_the_cheapest_age_is_the_shortest_by_which_archives_fill() -> None:
+    assert cheapest_age_s(PLAN, US_EAST_1) == 1
+    assert cheapest_age_s(replace(PLAN, files_per_s=10), US_EAST_1) == 35
+    assert cheapest_age_s(replace(PLAN, files_per_s=0.1), US_EAST_1) == 900
+
+
+@settings(max_examples=40)
+@given(size=st.integers(0, 60 * MIB), files=st.integers(1, 10**9), rate=st.floats(0.001, 10_000))
+def test_nothing_is_negative_and_more_files_never_cost_less(size: int, files: int, rate: float) -> None:
+    plan = Plan(sizes=of(size, files), files_per_s=rate, restored_per_month=files / 100)
+    for uses in (once(plan), monthly(plan, DEPLOYED), deleting(plan, kept_days=1)):
+        assert all(use.quantity > 0 for use in uses)
+    more = replace(plan, sizes=of(size, files * 2))
+    assert usd(once(more)) >= usd(once(plan))
+    assert usd(monthly(more, DEPLOYED)) >= usd(monthly(plan, DEPLOYED))
+
+
+def test_large_files_are_copied_by_s3_and_those_above_5_gb_in_parts() -> None:
+    mixed = Plan(sizes=Sizes(counts=((1000, 10.0), (50 * MIB, 3.0), (6 * 1024 * MIB, 1.0))))
+    archives = sum(use.quantity for use in once(mixed) if use.charge is Charge.S3_PUT_GLACIER)
+    assert archives == pytest.approx(10 / 2_000 + 3 + 12 + 2)
+    assert mixed.archives[1:] == ((3.0, 50 * MIB, 1.0), (1.0, 6 * 1024 * MIB, 1.0))
+    only_large = Plan(sizes=of(50 * MIB, 3))
+    assert only_large.bundled is None
+    assert targets(only_large, DEPLOYED, US_EAST_1, months=1, sizes=[25 * MIB])[0].files_in_archive == 1
+
+
+def _photo(number: int) -> tuple[Source, bytes]:
+    body = number.to_bytes(1000, "big")
+    source = Source(
+        key=f"photos/2026/11/22/user-1234567/img-{number:08d}.jpg",
+        version_id="0123456789abcdef0123456789abcdef",
+        size_bytes=len(body),
+        etag=hashlib.md5(body).hexdigest(),
+        last_modified=datetime(2026, 11, 22, tzinfo=UTC),
+        sha256=hashlib.sha256(body).hexdigest(),
+        md5=hashlib.md5(body).hexdigest(),
+        checksums={"CRC64NVME": "AAAAAAAAAAA="},
+        content_type="image/jpeg",
+        encryption="AES256",
+    )
+    return source, body
+
+
+@pytest.mark.parametrize("members", [1, 10, 100])
+def test_what_a_tar_and_its_manifest_add_is_as_measured(members: int) -> None:
+    manifest, _ = build(1, "bucket", "archives/1.tar", [_photo(number) for number in range(members)])
+    added = manifest.object_size_bytes - members * 1000
+    assert added == pytest.approx(members * MEMBER_BYTES + ARCHIVE_BYTES, rel=0.25)
+    wanted = members * MANIFEST_MEMBER_BYTES + MANIFEST_BYTES
+    assert len(render_manifest(manifest)) == pytest.approx(wanted, rel=0.25)
+
+
+def test_sizes_are_gathered_within_a_twentieth_whatever_their_number() -> None:
+    sizes = [0, 0, *range(1, 5_000), 10**9]
+    found = gathered(sizes)
+    assert found.files == len(sizes)
+    assert found.size_bytes == pytest.approx(sum(sizes), rel=0.001)
+    assert len(found.counts) < 120
+    assert found.of(10).files == pytest.approx(10)
+    with pytest.raises(ValueError, match="at least one file"):
+        gathered([])
+    with pytest.raises(ValueError, match="0 or more bytes"):
+        Sizes(counts=((-1, 1.0),))
+
+
+def test_other_ways_are_for_the_same_files_and_small_ones_stay_out_of_glacier_by_lifecycle() -> None:
+    found = {way.name: way for way in ways(PLAN, DEPLOYED)}
+    assert len(found) == 6
+    alone = found["each file by itself, GLACIER"]
+    assert alone.usd(US_EAST_1, 0) == pytest.approx(30)
+    moved = found["lifecycle from STANDARD to GLACIER"]
+    assert moved.note
+    assert moved.usd(US_EAST_1, 0) == pytest.approx(5)
+    both = Plan(sizes=Sizes(counts=((100_000, 1.0), (1_000_000, 1.0))), storage_class=Class.DEEP_ARCHIVE)
+    mixed = {way.name: way for way in ways(both, DEPLOYED)}["lifecycle from STANDARD to DEEP_ARCHIVE"]
+    assert {use.charge for use in mixed.monthly} == {Charge.S3_STANDARD_GB_MONTH, Charge.DEEP_ARCHIVE_GB_MONTH}
+    large = {way.name: way for way in ways(Plan(sizes=of(1_000_000)), DEPLOYED)}["lifecycle from STANDARD to GLACIER"]
+    assert large.usd(US_EAST_1, 0) == pytest.approx(5 + 30)
+    assert not large.note
+
+
+def test_the_best_target_is_a_middle_one_larger_if_less_is_restored() -> None:
+    plan = Plan(sizes=of(100_000, 100 * MILLION), audit_horizon_days=0)
+    rarely, often = (
+        best(targets(replace(plan, restored_per_month=restored), DEPLOYED, US_EAST_1, months=36))
+        for restored in (100, 10_000_000)
+    )
+    assert often.target_bytes < rarely.target_bytes
+    assert often.restore_usd < rarely.restore_usd
+    assert often.thawed_bytes < rarely.thawed_bytes
+
+
+def test_audits_cost_what_their_horizon_has_thawed_and_nothing_without_one() -> None:
+    def audits(days: int) -> float:
+        uses = monthly(replace(PLAN, audit_horizon_days=days), DEPLOYED)
+        return usd([use for use in uses if use.purpose.startswith("audits")])
+
+    assert audits(0) == 0
+    assert audits(365) == pytest.approx(2 * audits(730), rel=0.02)
+
+
+def test_what_is_deleted_at_once_is_paid_for_until_its_minimum_is_over() -> None:
+    whole = usd(deleting(PLAN, kept_days=0))
+    archives, each, _ = PLAN.archives[0]
+    assert whole == pytest.approx(archives * (each + 32 * 1024) / 1024**3 * 0.0036 * 3, rel=0.01)
+    assert usd(deleting(PLAN, kept_days=45)) == pytest.approx(whole / 2)
+    assert deleting(PLAN, kept_days=90) == []
