@@ -67,15 +67,13 @@ class Sight:
 
     seen: Seen
     writer: Writer
-    links: int
 
 
 def look(folder: Folder, path: str) -> Sight:
     """A file as it is now. Raises OSError, see neve_edge.opening.open_file."""
     descriptor = open_file(folder.path, path)
     try:
-        stat = os.fstat(descriptor)
-        return Sight(seen=seen(stat), writer=writer(descriptor), links=stat.st_nlink)
+        return Sight(seen=seen(os.fstat(descriptor)), writer=writer(descriptor))
     finally:
         os.close(descriptor)
 
@@ -86,6 +84,7 @@ class _Wait:
     seen: Seen
     since: float
     pause_s: float = FIRST_LOOK_S
+    turn: int = -1
 
 
 @dataclass
@@ -95,7 +94,7 @@ class Waiting:
     room: int = 20_000
     _waits: dict[tuple[str, str], _Wait] = field(default_factory=dict)
     _due: list[tuple[float, int, tuple[str, str]]] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=count)
+    _turns: Iterator[int] = field(default_factory=count)
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -127,7 +126,8 @@ class Waiting:
             again, wait.pause_s = now + wait.pause_s, min(2 * wait.pause_s, LONGEST_S)
         else:
             again = wait.since + folder.quiet_s
-        heapq.heappush(self._due, (again, next(self._numbers), key))
+        wait.turn = next(self._turns)
+        heapq.heappush(self._due, (again, wait.turn, key))
         return False
 
     def forget(self, folder: Folder, path: str) -> None:
@@ -137,9 +137,10 @@ class Waiting:
     def due(self, now: float) -> Iterator[tuple[Folder, str]]:
         """The files to look at again by now. Each has to be judged or forgotten before the next is asked for."""
         while self._due and self._due[0][0] <= now:
-            _, _, key = heapq.heappop(self._due)
-            if key in self._waits:
-                yield self._waits[key].folder, key[1]
+            _, turn, key = heapq.heappop(self._due)
+            wait = self._waits.get(key)
+            if wait and wait.turn == turn:  # else it was forgotten, and may have come again since
+                yield wait.folder, key[1]
 
     def next_at(self) -> float | None:
         """When the next file is due; None if none waits."""
