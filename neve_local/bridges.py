@@ -339,6 +339,21 @@ def statement_actions(body: bytes) -> list[tuple[str, str]]:
     return sorted({(f"dynamodb:PartiQL{hit[1].capitalize()}", hit[2]) for hit in found if hit})
 
 
+def reachable_function_urls() -> None:
+    """Have a stack's function URL name this server, by the path under which it serves that URL."""
+    from ministack.services import lambda_svc  # noqa: PLC0415
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415
+
+    original = existing(provisioners, "_lambda_url_attributes", ("config",))
+    id_of = existing(lambda_svc, "_function_url_id", ("function_url",))
+
+    def attributes(config: dict[str, Any]) -> dict[str, Any]:
+        served = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}/_aws/lambda-url/{id_of(config['FunctionUrl'])}/"
+        return {**original(config), "FunctionUrl": served}
+
+    provisioners._lambda_url_attributes = attributes
+
+
 def wildcards_over_lines() -> None:
     """Let `*` and `?` in a policy's resource match a line's end, as any other character."""
     from ministack.core import iam_evaluator  # noqa: PLC0415
@@ -438,6 +453,12 @@ BRIDGES = (
         why="ministack asks for dynamodb:BatchExecuteStatement, which is no IAM action; AWS asks for PartiQLInsert and "
         "its like on the statement's table.",
         build=statement_permissions,
+    ),
+    Bridge(
+        name="reachable function URLs",
+        why="ministack gives a function URL a name of AWS, https://ID.lambda-url.REGION.on.aws/, which leads to AWS and "
+        "not to it; on AWS it leads to the function.",
+        build=reachable_function_urls,
     ),
     Bridge(
         name="wildcards over lines",

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ministack.core import iam_actions
 from ministack.services import s3 as emulated
+from ministack.services.cloudformation import provisioners
 
 from neve_local import bridges
 from neve_local.app import UNEVALUATED, AlarmOnFirstMetric, PutWithoutCondition, without_statement
@@ -288,6 +289,17 @@ def test_tags_of_a_put_and_the_knowledge_that_a_key_is_free_are_permissions_of_t
     assert asked("PUT", "a//b") == asked("PUT", "a//b", {"x-amz-tagging": ""}) == []
     assert asked("GET", "none") == asked("HEAD", "none") == [listing]
     assert asked("GET", "tar") == asked("HEAD", "tar") == []
+
+
+def test_a_function_url_leads_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provisioners, "_lambda_url_attributes", provisioners._lambda_url_attributes)
+    monkeypatch.setenv("GATEWAY_PORT", "4599")
+    bridges.reachable_function_urls()
+    stored = {"FunctionArn": "arn", "FunctionUrl": "https://abc.lambda-url.us-east-1.on.aws/"}
+    assert provisioners._lambda_url_attributes(stored) == {
+        "FunctionArn": "arn",
+        "FunctionUrl": "http://127.0.0.1:4599/_aws/lambda-url/abc/",
+    }
 
 
 def test_a_listing_of_versions_comes_encoded_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
