@@ -20,9 +20,10 @@ from neve.domain.drill import Drill
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, Source
-from neve.domain.outbox import Entry
+from neve.domain.outbox import Backlog, Entry
 from neve.domain.parked import Parked
 from neve.domain.pointer import InContent, OnHost, Pointer
+from neve.domain.recall import Recall
 from neve.domain.reconcile import Outcome, Pass, ShardRow
 from neve.domain.restore import Item, Job, Result, Share
 from neve.domain.sampling import Month, Rolling
@@ -231,7 +232,10 @@ class Queue(Protocol):
     """One SQS queue."""
 
     def send(self, body: str, *, delay_s: int = 0) -> None:
-        """Send one message, to be delivered after `delay_s` seconds, 0 to 900."""
+        """Send one message, to be delivered after `delay_s` seconds, 0 to 900.
+
+        Raises MessageRefused if it is one that the queue never takes, QueueDenied, Transient.
+        """
 
 
 # -- Restore ---------------------------------------------------------------------------------------------------------
@@ -676,18 +680,82 @@ class Pointers(Protocol):
         A pointer to a host is replaced whatever its time.
         """
 
-    def move(self, seen: InContent, to: InContent) -> bool:
-        """Put `to` in the place of `seen`, if the pointer still names its content version and upload; if it did."""
+    def move(self, seen: Pointer | None, to: InContent) -> bool:
+        """Put `to` in the place of `seen`, which was read before; whether it did.
+
+        A pointer into the content bucket has to name the same content version and upload still. Where none was seen,
+        or one to a host, none into the content bucket may stand.
+        """
 
     def claim_host(self, to: OnHost) -> bool:
         """Put `to` where no pointer into the content bucket stands; whether it did."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContentCopy:
+    """A copy that S3 has just made in the content bucket, with the full-object checksums that it states."""
+
+    version_id: str
+    etag: str
+    checksums: Mapping[str, str]
+
+
+class NotCopied(StrEnum):
+    """Why there is no copy."""
+
+    TAKEN = "taken"
+    """What stands at the destination is not what was seen there, or the source is not there any more."""
+    UNFINISHED = "unfinished"
+    """The time did not suffice for all parts; the next call goes on with the others."""
+
+
+class Uploads(Protocol):
+    """The uploads bucket and the content bucket, by their names, and the copies that S3 makes into the latter."""
+
+    def describe(self, bucket: str, version: ObjectVersion) -> Source:
+        """What S3 states of a version. Raises SourceGone, SourceChanged, SourceDenied, SourceUnfit or Transient."""
+
+    def hashes(self, bucket: str, version: ObjectVersion) -> Mapping[str, str]:
+        """SHA256 and CRC64NVME, as S3 would state them, of all bytes of a version, which are read. Raises as describe.
+
+        Raises SourceDamaged if their number is not the version's.
+        """
+
+    def current(self, bucket: str, key: str) -> Source | None:
+        """The current version of a key; None if there is none, or a delete marker. Raises SourceUnfit, Transient."""
+
+    def copy(
+        self,
+        bucket: str,
+        version: ObjectVersion,
+        content_key: str,
+        *,
+        source: Source | None,
+        onto: Source | None,
+        until: datetime,
+    ) -> ContentCopy | NotCopied:
+        """Copy a version to `content_key` in the content bucket, with its metadata and tags.
+
+        It becomes the current version only if `onto`, by its ETag, is current then; None: if nothing is. `source` is
+        what S3 states of the version, without which it goes to STANDARD; a copy in parts needs it. Raises SourceGone,
+        SourceDenied or Transient.
+        """
+
+    def release(self, upload: ObjectVersion) -> bool:
+        """Hide the current version of the upload's key behind a delete marker, if it has the upload's ETag; if it did.
+
+        What is hidden stays as a noncurrent version.
+        """
+
+
 class Outbox(Protocol):
-    """The backup queue: messages that wait to be sent, in the order of their ids. Reads are consistent."""
+    """The backup queue: messages that wait to be sent. Reads are consistent unless they say otherwise.
+
+    Entries stand in the order in which they were put, as far as one sender put them; between senders there is none.
+    """
 
     def put(self, entry: Entry) -> None:
-        """Keep `entry`; the same again replaces itself."""
+        """Keep `entry`; the same again replaces itself. Raises, and may have kept it, if that fails."""
 
     def holds(self, queue: str) -> bool:
         """Whether anything waits to be sent to `queue`."""
@@ -696,16 +764,52 @@ class Outbox(Protocol):
         """The queues to which something waits to be sent."""
 
     def lease(self, queue: str, *, owner: str, now: datetime, until: datetime) -> bool:
-        """Let `owner` be the only one to send to `queue` until then; False if another's lease runs."""
+        """Let `owner` be the only one to send to `queue` until then; False if another's lease runs.
+
+        One that would run for longer than LONGEST_LEASE from now does not count.
+        """
 
     def release(self, queue: str, *, owner: str) -> None:
         """End `owner`'s lease, if it holds one."""
 
     def oldest(self, queue: str, limit: int) -> Sequence[Entry]:
-        """Up to `limit` entries for `queue`, the oldest first."""
+        """Up to `limit` entries for `queue`, the oldest first; none only if none waits."""
 
     def sent(self, entry: Entry) -> None:
         """Forget an entry, which was sent or parked."""
 
     def failed(self, entry: Entry) -> None:
-        """Count a failure of an entry that no waiting heals."""
+        """Count a failure of an entry that no waiting heals, if it is still there."""
+
+    def backlog(self, queue: str) -> Backlog:
+        """What waits to be sent to `queue`. It reads every entry. Eventually consistent."""
+
+
+# -- Serve -----------------------------------------------------------------------------------------------------------
+
+
+class Standing(Protocol):
+    """What stands in one bucket now."""
+
+    def holds(self, key: str) -> bool:
+        """Whether an object stands at `key`, whatever its version.
+
+        What S3 refuses to tell comes out as its error, or as Transient: only what S3 says is not there is not there.
+        """
+
+
+class Signer(Protocol):
+    """URLs by which anybody reads files that nobody reads without."""
+
+    def signed(self, key: str, *, head: bool, lifetime_s: int) -> str:
+        """A URL of the file at `key`, for HEAD requests if `head`, else for GET; it is good for `lifetime_s` seconds."""
+
+
+class Recalls(Protocol):
+    """Which files are being brought back for visitors, by their keys in the content bucket. Reads are consistent."""
+
+    def get(self, stored: str) -> Recall | None:
+        """The recall of a file; None if there is none."""
+
+    def swap(self, seen: Recall | None, to: Recall) -> bool:
+        """Put `to` in the place of `seen`, which was read before; False if another was first."""

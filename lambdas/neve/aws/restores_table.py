@@ -8,8 +8,10 @@ job#<job>           chunk#<n>                   a counted chunk: its shares, and
 job#<job>           wait#<share>                which share waits where
 job#<job>           done#<share>                the results of a share that has ended
 spend               <YYYY-MM-DD>                what that day's thaws cost, in millionths of a dollar
+recall#<key>        recall                      which job brings a file back that visitors have asked for
 
-Chunks, results and spend expire after restore.KEEP. The rows of thaws and of spending are those of thaws_table.py.
+Chunks, results, spend and recalls expire after restore.KEEP. The rows of thaws and of spending are those of
+thaws_table.py, recalls those of recalls_table.py.
 """
 
 from __future__ import annotations
