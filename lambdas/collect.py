@@ -17,6 +17,7 @@ from neve.aws.archives_table import DynamoBundles
 from neve.aws.invocation import count, logger, now, park_message, reported, retry
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
+from neve.aws.sending import sender
 from neve.config import CollectConfig, read
 from neve.domain.bundle import Limits
 from neve.domain.events import parse
@@ -36,8 +37,8 @@ def collector() -> Collector:
     """The use case on AWS."""
     return Collector(
         bundles=DynamoBundles(clients.dynamodb(), config().archives_table),
-        bundles_queue=SqsQueue(clients.sqs(), config().bundles_queue_url),
-        large_queue=SqsQueue(clients.sqs(), config().large_queue_url),
+        bundles_queue=sender(config().bundles_queue_url, config().outbox_table),
+        large_queue=sender(config().large_queue_url, config().outbox_table),
         limits=Limits(
             target_bytes=config().target_bytes, max_members=config().max_members, max_age_s=config().max_age_s
         ),

@@ -16,6 +16,7 @@ from neve.aws.files_table import DynamoFiles
 from neve.aws.invocation import deadline, each_bundle, now
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
+from neve.aws.sending import sender
 from neve.config import CopyLargeConfig, read
 from neve.domain.outcome import Written
 from neve.flows.commit import Committer
@@ -42,8 +43,8 @@ def copier() -> LargeCopier:
         bundles=bundles,
         files=files,
         parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),
-        collect_queue=SqsQueue(clients.sqs(), settings.collect_queue_url),
-        large_queue=SqsQueue(clients.sqs(), settings.large_queue_url),
+        collect_queue=sender(settings.collect_queue_url, settings.outbox_table),
+        large_queue=sender(settings.large_queue_url, settings.outbox_table),
         committer=Committer(
             bundles=bundles,
             archives=DynamoArchives(clients.dynamodb(), settings.archives_table),

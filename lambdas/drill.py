@@ -22,6 +22,7 @@ from neve.aws.invocation import count, deadline, each_message, logger, now, park
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.aws.restores_table import DynamoRestores
+from neve.aws.sending import sender
 from neve.aws.sources import S3Sources
 from neve.aws.topic import SnsTopic
 from neve.config import DrillConfig, read
@@ -48,7 +49,7 @@ def driller() -> Driller:
         drills=DynamoDrills(clients.dynamodb(), settings.audits_table),
         sources=S3Sources(clients.s3(), settings.content_bucket),
         copies=S3DrillCopies(clients.s3()),
-        requests_queue=SqsQueue(clients.sqs(), settings.requests_queue_url),
+        requests_queue=sender(settings.requests_queue_url, settings.outbox_table),
         alerts=SnsTopic(clients.sns(), settings.alerts_topic),
         buckets=tuple(settings.drill_buckets.split()),
         rng=random.SystemRandom(),

@@ -20,6 +20,7 @@ from neve.aws.invocation import count, deadline, each_message, logger, now, park
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.aws.restores_table import DynamoRestores
+from neve.aws.sending import sender
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import ExtractConfig, read
@@ -50,8 +51,8 @@ def extractor() -> Extractor:
         destination=S3Destination(clients.s3(), clients.s3(clients.PATIENT), settings.archive_bucket, now),
         kind=Kind.S3,
         parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),
-        requests_queue=SqsQueue(clients.sqs(), settings.requests_queue_url),
-        extract_queue=SqsQueue(clients.sqs(), settings.extract_queue_url),
+        requests_queue=sender(settings.requests_queue_url, settings.outbox_table),
+        extract_queue=sender(settings.extract_queue_url, settings.outbox_table),
         ender=JobEnder(restores=restores, topic=SnsTopic(clients.sns(), settings.restored_topic), clock=now),
         bucket=settings.content_bucket,
         threads=settings.threads,

@@ -18,6 +18,7 @@ from neve.aws.invocation import count, each_message, logger, now, park_message
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.aws.restores_table import DynamoRestores
+from neve.aws.sending import sender
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import PlanRestoreConfig, read
@@ -48,7 +49,7 @@ def planner() -> RestorePlanner:
         thawer=Thawer(
             thaws=DynamoThaws(clients.dynamodb(), settings.restores_table),
             glacier=S3Glacier(clients.s3(), settings.archive_bucket),
-            extract_queue=SqsQueue(clients.sqs(), settings.extract_queue_url),
+            extract_queue=sender(settings.extract_queue_url, settings.outbox_table),
             pace=Pace(per_s=settings.requests_per_s, monotonic=time.monotonic, sleep=time.sleep),
             cap_micro_usd=settings.usd_per_day * MILLION,
             clock=now,

@@ -23,6 +23,7 @@ from neve.aws.invocation import count, deadline, each_message, logger, now, park
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.aws.reconciles_table import DynamoReconciles
+from neve.aws.sending import sender
 from neve.aws.topic import SnsTopic
 from neve.config import ReconcileConfig, read
 from neve.domain.reconcile import METRICS, Outcome, ShardRequest, StartRequest, parse, pass_id
@@ -54,7 +55,7 @@ def reconciler() -> Reconciler:
             store=S3ArchiveStore(clients.s3(), settings.archive_bucket, settings.content_bucket, ""),
             archive_listing=S3ArchiveListing(clients.s3(), settings.archive_bucket),
             parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),
-            collect_queue=SqsQueue(clients.sqs(), settings.collect_queue_url),
+            collect_queue=sender(settings.collect_queue_url, settings.outbox_table),
             bucket=settings.content_bucket,
             grace=timedelta(hours=settings.grace_h),
             threads=settings.threads,
@@ -62,7 +63,7 @@ def reconciler() -> Reconciler:
         ),
         inventory=inventory if settings.inventory else None,
         archives=archives,
-        queue=SqsQueue(clients.sqs(), settings.reconciles_queue_url),
+        queue=sender(settings.reconciles_queue_url, settings.outbox_table),
         alerts=SnsTopic(clients.sns(), settings.alerts_topic),
         clock=now,
     )

@@ -21,6 +21,7 @@ from neve.aws.glacier import S3Glacier
 from neve.aws.invocation import count, deadline, each_message, logger, now, park_message
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
+from neve.aws.sending import sender
 from neve.aws.sources import S3Sources
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
@@ -47,7 +48,7 @@ def starter() -> AuditStarter:
     """The use case on AWS. Audits have a budget of their own, so the day's cap on restores does not hold them back."""
     settings = config()
     audits = DynamoAudits(clients.dynamodb(), settings.audits_table)
-    verify_queue = SqsQueue(clients.sqs(), settings.verify_queue_url)
+    verify_queue = sender(settings.verify_queue_url, settings.outbox_table)
     return AuditStarter(
         archives=DynamoArchives(clients.dynamodb(), settings.archives_table),
         store=S3ArchiveStore(clients.s3(), settings.archive_bucket, settings.content_bucket, ""),
@@ -67,7 +68,7 @@ def starter() -> AuditStarter:
             clock=now,
             counted=False,
         ),
-        audits_queue=SqsQueue(clients.sqs(), settings.audits_queue_url),
+        audits_queue=sender(settings.audits_queue_url, settings.outbox_table),
         verify_queue=verify_queue,
         ender=RunEnder(audits=audits, alerts=SnsTopic(clients.sns(), settings.alerts_topic), clock=now),
         tier=Tier(settings.tier),

@@ -13,6 +13,7 @@ from neve.aws import clients
 from neve.aws.archives_table import DynamoBundles
 from neve.aws.invocation import count, each_message, logger, now
 from neve.aws.queue import SqsQueue
+from neve.aws.sending import sender
 from neve.config import SweepConfig, read
 from neve.flows.sweep import Sweeper
 
@@ -28,8 +29,8 @@ def sweeper() -> Sweeper:
     """The use case on AWS."""
     return Sweeper(
         bundles=DynamoBundles(clients.dynamodb(), config().archives_table),
-        bundles_queue=SqsQueue(clients.sqs(), config().bundles_queue_url),
-        large_queue=SqsQueue(clients.sqs(), config().large_queue_url),
+        bundles_queue=sender(config().bundles_queue_url, config().outbox_table),
+        large_queue=sender(config().large_queue_url, config().outbox_table),
     )
 
 

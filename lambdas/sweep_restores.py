@@ -15,6 +15,7 @@ from neve.aws.glacier import S3Glacier
 from neve.aws.invocation import count, each_message, logger, now
 from neve.aws.queue import SqsQueue
 from neve.aws.restores_table import DynamoRestores
+from neve.aws.sending import sender
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.config import SweepRestoresConfig, read
@@ -38,8 +39,8 @@ def sweeper() -> RestoreSweeper:
         restores=restores,
         thaws=DynamoThaws(clients.dynamodb(), settings.restores_table),
         glacier=S3Glacier(clients.s3(), settings.archive_bucket),
-        requests_queue=SqsQueue(clients.sqs(), settings.requests_queue_url),
-        extract_queue=SqsQueue(clients.sqs(), settings.extract_queue_url),
+        requests_queue=sender(settings.requests_queue_url, settings.outbox_table),
+        extract_queue=sender(settings.extract_queue_url, settings.outbox_table),
         ender=JobEnder(restores=restores, topic=SnsTopic(clients.sns(), settings.restored_topic), clock=now),
         clock=now,
     )

@@ -20,6 +20,7 @@ from neve.aws.glacier import S3ArchiveReader, S3Glacier
 from neve.aws.invocation import count, deadline, each_message, logger, now, park_message
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
+from neve.aws.sending import sender
 from neve.aws.sources import S3Sources
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
@@ -61,7 +62,7 @@ def verifier() -> AuditVerifier:
         thawer=Thawer(
             thaws=thaws,
             glacier=S3Glacier(clients.s3(), settings.archive_bucket),
-            extract_queue=SqsQueue(clients.sqs(), settings.verify_queue_url),
+            extract_queue=sender(settings.verify_queue_url, settings.outbox_table),
             pace=Pace(per_s=settings.requests_per_s, monotonic=time.monotonic, sleep=time.sleep),
             cap_micro_usd=0,
             clock=now,
@@ -69,11 +70,11 @@ def verifier() -> AuditVerifier:
         ),
         repairer=Repairer(
             bundles=DynamoBundles(clients.dynamodb(), settings.archives_table),
-            bundles_queue=SqsQueue(clients.sqs(), settings.bundles_queue_url),
-            large_queue=SqsQueue(clients.sqs(), settings.large_queue_url),
+            bundles_queue=sender(settings.bundles_queue_url, settings.outbox_table),
+            large_queue=sender(settings.large_queue_url, settings.outbox_table),
         ),
-        requests_queue=SqsQueue(clients.sqs(), settings.requests_queue_url),
-        audits_queue=SqsQueue(clients.sqs(), settings.audits_queue_url),
+        requests_queue=sender(settings.requests_queue_url, settings.outbox_table),
+        audits_queue=sender(settings.audits_queue_url, settings.outbox_table),
         ender=RunEnder(audits=audits, alerts=SnsTopic(clients.sns(), settings.alerts_topic), clock=now),
         automatic=settings.repair == "automatic",
         clock=now,

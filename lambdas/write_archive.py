@@ -17,6 +17,7 @@ from neve.aws.glacier import S3ArchiveReader
 from neve.aws.invocation import deadline, each_bundle, now
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
+from neve.aws.sending import sender
 from neve.config import WriteArchiveConfig, read
 from neve.domain.outcome import Written
 from neve.flows.commit import Committer
@@ -42,7 +43,7 @@ def writer() -> ArchiveWriter:
         bundles=bundles,
         files=files,
         parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),
-        collect_queue=SqsQueue(clients.sqs(), settings.collect_queue_url),
+        collect_queue=sender(settings.collect_queue_url, settings.outbox_table),
         committer=Committer(
             bundles=bundles,
             archives=DynamoArchives(clients.dynamodb(), settings.archives_table),

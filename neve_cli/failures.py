@@ -74,9 +74,11 @@ def remedy(error: BaseException) -> str | None:
         return None  # importing botocore to tell a wrong option from it would take half a second
     from botocore import exceptions as aws  # noqa: PLC0415
 
-    from neve.errors import NeveError, Transient  # noqa: PLC0415
+    from neve.errors import MessageRefused, NeveError, QueueDenied, Transient  # noqa: PLC0415
 
-    if isinstance(error, Transient) and error.__cause__:  # an adapter's word for a failure of AWS
+    if (
+        isinstance(error, Transient | QueueDenied | MessageRefused) and error.__cause__
+    ):  # an adapter's word for a failure of AWS
         return remedy(error.__cause__) or str(error)
     if isinstance(error, NeveError):
         return str(error)

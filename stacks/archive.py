@@ -79,6 +79,7 @@ class ArchiveStack(cdk.Stack):
                 content_bucket=storage.content_bucket.bucket_name,
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 collect_queue_url=storage.collect.queue.queue_url,
                 bundles_queue_url=self.bundles.queue.queue_url,
                 large_queue_url=self.large.queue.queue_url,
@@ -93,7 +94,7 @@ class ArchiveStack(cdk.Stack):
         )
         allow(made, ["dynamodb:GetItem", *CHANGE_ROWS], storage.archives_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
-        allow_sending(made, self.bundles.queue, self.large.queue)
+        allow_sending(made, self.bundles.queue, self.large.queue, outbox=storage.outbox_table)
         consume(
             made,
             storage.collect.queue,
@@ -116,6 +117,7 @@ class ArchiveStack(cdk.Stack):
                 files_table=storage.files_table.table_name,
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 bundles_queue_url=self.bundles.queue.queue_url,
                 collect_queue_url=storage.collect.queue.queue_url,
                 storage_class=settings.storage_class,
@@ -128,7 +130,7 @@ class ArchiveStack(cdk.Stack):
             recursive_loop=_COLLECTED_AGAIN,
         )
         self._allow_archiving(made)
-        allow_sending(made, self.bundles.queue, storage.collect.queue)
+        allow_sending(made, self.bundles.queue, storage.collect.queue, outbox=storage.outbox_table)
         consume(made, self.bundles.queue, batch_size=1, max_concurrency=20)
         return made
 
@@ -145,6 +147,7 @@ class ArchiveStack(cdk.Stack):
                 files_table=storage.files_table.table_name,
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 collect_queue_url=storage.collect.queue.queue_url,
                 large_queue_url=self.large.queue.queue_url,
                 storage_class=settings.storage_class,
@@ -164,7 +167,7 @@ class ArchiveStack(cdk.Stack):
             ["archives/*"],
             reason=ARCHIVES_ARE_NUMBERED,
         )
-        allow_sending(made, self.large.queue, storage.collect.queue)
+        allow_sending(made, self.large.queue, storage.collect.queue, outbox=storage.outbox_table)
         consume(made, self.large.queue, batch_size=1, max_concurrency=10)
         return made
 
@@ -177,6 +180,7 @@ class ArchiveStack(cdk.Stack):
             code=self._code,
             config=SweepConfig(
                 archives_table=storage.archives_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 bundles_queue_url=self.bundles.queue.queue_url,
                 large_queue_url=self.large.queue.queue_url,
                 sweep_queue_url=self.sweep.queue.queue_url,
@@ -187,7 +191,7 @@ class ArchiveStack(cdk.Stack):
         )
         allow(made, ["dynamodb:Query"], f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}")
         allow(made, ["dynamodb:GetItem"], storage.archives_table.table_arn)
-        allow_sending(made, self.bundles.queue, self.large.queue)
+        allow_sending(made, self.bundles.queue, self.large.queue, outbox=storage.outbox_table)
         consume(made, self.sweep.queue, batch_size=1, max_concurrency=2)
         return made
 

@@ -144,6 +144,7 @@ class AuditStack(cdk.Stack):
                 restores_table=storage.restores_table.table_name,
                 audits_table=storage.audits_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 audits_queue_url=self.audits.queue.queue_url,
                 verify_queue_url=self.verify.queue.queue_url,
                 alerts_topic=storage.alerts.topic_arn,
@@ -167,7 +168,7 @@ class AuditStack(cdk.Stack):
         allow(made, [*READ_ROWS, *CHANGE_ROWS, "dynamodb:ConditionCheckItem"], storage.audits_table.table_arn)
         self._allow_sweeping(made)
         self._allow_telling(made)
-        allow_sending(made, self.audits.queue, self.verify.queue)
+        allow_sending(made, self.audits.queue, self.verify.queue, outbox=storage.outbox_table)
         consume(made, self.audits.queue, batch_size=1, max_concurrency=_STARTERS)
         return made
 
@@ -186,6 +187,7 @@ class AuditStack(cdk.Stack):
                 restores_table=storage.restores_table.table_name,
                 audits_table=storage.audits_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 requests_queue_url=self._restore.requests.queue.queue_url,
                 audits_queue_url=self.audits.queue.queue_url,
                 verify_queue_url=self.verify.queue.queue_url,
@@ -222,6 +224,7 @@ class AuditStack(cdk.Stack):
             self._restore.requests.queue,
             self._archive.bundles.queue,
             self._archive.large.queue,
+            outbox=storage.outbox_table,
         )
         consume(made, self.verify.queue, batch_size=1, max_concurrency=_VERIFIERS)
         return made
@@ -241,6 +244,7 @@ class AuditStack(cdk.Stack):
                 restores_table=storage.restores_table.table_name,
                 audits_table=storage.audits_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 requests_queue_url=self._restore.requests.queue.queue_url,
                 drills_queue_url=self.drills.queue.queue_url,
                 alerts_topic=storage.alerts.topic_arn,
@@ -269,7 +273,7 @@ class AuditStack(cdk.Stack):
         allow(made, [*READ_ROWS, "dynamodb:PutItem"], storage.audits_table.table_arn)
         self._allow_sweeping(made)
         self._allow_telling(made)
-        allow_sending(made, self._restore.requests.queue)
+        allow_sending(made, self._restore.requests.queue, outbox=storage.outbox_table)
         consume(made, self.drills.queue, batch_size=1, max_concurrency=2)
         return made
 
@@ -287,6 +291,7 @@ class AuditStack(cdk.Stack):
                 archives_table=storage.archives_table.table_name,
                 audits_table=storage.audits_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 collect_queue_url=storage.collect.queue.queue_url,
                 reconciles_queue_url=self.reconciles.queue.queue_url,
                 alerts_topic=storage.alerts.topic_arn,
@@ -323,7 +328,7 @@ class AuditStack(cdk.Stack):
                 reason="S3 Inventory names its reports by their time.",
             )
             allow(made, ["s3:ListBucket"], reports.bucket_arn)
-        allow_sending(made, storage.collect.queue, self.reconciles.queue)
+        allow_sending(made, storage.collect.queue, self.reconciles.queue, outbox=storage.outbox_table)
         consume(made, self.reconciles.queue, batch_size=1, max_concurrency=5)
         return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
@@ -133,9 +134,10 @@ def _name_for_nag(bucket: s3.IBucket) -> str:
     return f"arn:<AWS::Partition>:s3:::{bucket.bucket_name}"
 
 
-def allow_sending(made: lambda_.Function, *queues: sqs.Queue) -> None:
-    """Let `made` send to `queues`."""
+def allow_sending(made: lambda_.Function, *queues: sqs.Queue, outbox: dynamodb.Table) -> None:
+    """Let `made` send to `queues`, and keep in `outbox` what it cannot send."""
     allow(made, ["sqs:SendMessage"], *(queue.queue_arn for queue in queues))
+    allow(made, ["dynamodb:PutItem", "dynamodb:Query"], outbox.table_arn)
 
 
 def consume(

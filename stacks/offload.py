@@ -55,6 +55,7 @@ class OffloadStack(cdk.Stack):
                 content_bucket=storage.content_bucket.bucket_name,
                 pointers_table=storage.pointers_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 uploads_queue_url=storage.uploads.queue.queue_url,
                 release_queue_url=self.release.queue.queue_url,
                 key_layout=settings.key_layout,
@@ -83,7 +84,7 @@ class OffloadStack(cdk.Stack):
         )
         allow(made, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.pointers_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
-        allow_sending(made, self.release.queue)
+        allow_sending(made, self.release.queue, outbox=storage.outbox_table)
         consume(made, storage.uploads.queue, batch_size=10, max_concurrency=20)
         return made
 

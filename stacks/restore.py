@@ -112,6 +112,7 @@ class RestoreStack(cdk.Stack):
                 archives_table=storage.archives_table.table_name,
                 restores_table=storage.restores_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 requests_queue_url=self.requests.queue.queue_url,
                 extract_queue_url=self.extract.queue.queue_url,
                 restored_topic=self.restored_topic.topic_arn,
@@ -132,7 +133,7 @@ class RestoreStack(cdk.Stack):
         allow(made, ["dynamodb:ConditionCheckItem"], storage.restores_table.table_arn)
         self._allow_asking_of_thaws(made)
         allow_objects(made, ["s3:RestoreObject"], storage.archive_bucket, ["archives/*"], reason=ARCHIVES_ARE_NUMBERED)
-        allow_sending(made, self.extract.queue)
+        allow_sending(made, self.extract.queue, outbox=storage.outbox_table)
         consume(made, self.requests.queue, batch_size=1, max_concurrency=_PLANNERS)
         return made
 
@@ -150,6 +151,7 @@ class RestoreStack(cdk.Stack):
                 archives_table=storage.archives_table.table_name,
                 restores_table=storage.restores_table.table_name,
                 parked_table=storage.parked_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 requests_queue_url=self.requests.queue.queue_url,
                 extract_queue_url=self.extract.queue.queue_url,
                 restored_topic=self.restored_topic.topic_arn,
@@ -175,7 +177,7 @@ class RestoreStack(cdk.Stack):
         allow(made, ["dynamodb:BatchGetItem", "dynamodb:PartiQLInsert"], storage.files_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
         self._allow_jobs(made)
-        allow_sending(made, self.requests.queue, self.extract.queue)
+        allow_sending(made, self.requests.queue, self.extract.queue, outbox=storage.outbox_table)
         consume(made, self.extract.queue, batch_size=1, max_concurrency=20)
         return made
 
@@ -190,6 +192,7 @@ class RestoreStack(cdk.Stack):
                 archive_bucket=storage.archive_bucket.bucket_name,
                 archives_table=storage.archives_table.table_name,
                 restores_table=storage.restores_table.table_name,
+                outbox_table=storage.outbox_table.table_name,
                 requests_queue_url=self.requests.queue.queue_url,
                 extract_queue_url=self.extract.queue.queue_url,
                 sweep_queue_url=self.sweep.queue.queue_url,
@@ -202,7 +205,7 @@ class RestoreStack(cdk.Stack):
         allow(made, ["dynamodb:Query"], f"{storage.restores_table.table_arn}/index/{UNFINISHED_INDEX}")
         self._allow_jobs(made)
         self._allow_asking_of_thaws(made)
-        allow_sending(made, self.requests.queue, self.extract.queue)
+        allow_sending(made, self.requests.queue, self.extract.queue, outbox=storage.outbox_table)
         consume(made, self.sweep.queue, batch_size=1, max_concurrency=2)
         return made
 

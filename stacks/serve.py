@@ -194,7 +194,7 @@ class ServeStack(cdk.Stack):
                 ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
                 storage.restores_table.table_arn,
             )
-            allow_sending(made, restore.requests.queue)
+            allow_sending(made, restore.requests.queue, outbox=storage.outbox_table)
         if settings.signing == "cloudfront":
             name = settings.cdn_key_parameter.removeprefix("/")
             allow(

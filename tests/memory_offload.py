@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from neve.domain.outbox import Entry
+from neve.domain.outbox import LONGEST_LEASE, Backlog, Entry
 from neve.domain.pointer import InContent, OnHost, Pointer
+from neve.domain.version import NULL_VERSION, ObjectVersion, padded_sequencer
+from neve.errors import SourceChanged, SourceDamaged, SourceGone
+from neve.ports import ContentCopy, NotCopied
+from tests.memory import CONTENT, START
+
+UPLOADS = "uploads-bucket"
 
 
 @dataclass
@@ -29,9 +35,8 @@ class MemoryPointers:
         self.rows[to.key] = to
         return True
 
-    def move(self, seen: InContent, to: InContent) -> bool:
-        standing = self.rows.get(to.key)
-        if not isinstance(standing, InContent) or _named(standing) != _named(seen):
+    def move(self, seen: Pointer | None, to: InContent) -> bool:
+        if _named(self.rows.get(to.key)) != _named(seen):
             return False
         self.rows[to.key] = to
         return True
@@ -43,8 +48,155 @@ class MemoryPointers:
         return True
 
 
-def _named(pointer: InContent) -> tuple[str, str, str]:
+def _named(pointer: Pointer | None) -> tuple[str, str, str] | None:
+    if not isinstance(pointer, InContent):
+        return None
     return pointer.content_version, pointer.upload_version, pointer.sequencer
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryVersion:
+    """A version of an object, and what S3 says of it."""
+
+    source: Source
+    body: bytes
+
+
+@dataclass
+class MemoryUploads:
+    """The uploads bucket and the content bucket: the versions of each key, the last of which is current.
+
+    None among them is a delete marker. Buckets in `unversioned` keep one version, `null`. What is put while S3 is
+    `silent` has no checksum, and an ETag that proves nothing. Copies lose a byte while they are `damaging`, and one of
+    more than `single_copy_bytes` needs `calls` calls. Reading raises what `failures` have for a (bucket, key).
+    """
+
+    versions: dict[tuple[str, str], list[MemoryVersion | None]] = field(default_factory=dict)
+    unversioned: set[str] = field(default_factory=set)
+    silent: bool = False
+    damaging: bool = False
+    single_copy_bytes: int = SINGLE_COPY_BYTES
+    calls: int = 1
+    failures: dict[tuple[str, str], Exception] = field(default_factory=dict)
+    copied: list[tuple[str, str]] = field(default_factory=list)
+    hashed: list[str] = field(default_factory=list)
+    _begun: int = 0
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    # What others do with the buckets
+
+    def put(self, bucket: str, key: str, body: bytes, **described: Any) -> ObjectVersion:
+        """Store an object; its version, as the event will tell it."""
+        number = next(self._numbers)
+        md5 = hashlib.md5(body).hexdigest()
+        source = Source(
+            key=key,
+            version_id=NULL_VERSION if bucket in self.unversioned else f"{bucket}#{number}",
+            size_bytes=len(body),
+            etag=f"{number}" if self.silent else md5,
+            last_modified=START + timedelta(seconds=number),
+            checksums={} if self.silent else {"SHA256": _sha256(body)},
+            **described,
+        )
+        made = MemoryVersion(source=source, body=body)
+        if bucket in self.unversioned:
+            self.versions[bucket, key] = [made]
+        else:
+            self.versions.setdefault((bucket, key), []).append(made)
+        return ObjectVersion(
+            key=key,
+            version_id=source.version_id,
+            size_bytes=len(body),
+            etag=source.etag,
+            sequencer=padded_sequencer(f"{number:X}"),
+            event_at=source.last_modified,
+        )
+
+    def delete(self, bucket: str, key: str, version_id: str = "") -> None:
+        """Delete a version for ever, or hide the current one behind a delete marker."""
+        if not version_id:
+            self.versions[bucket, key].append(None)
+            return
+        left = [each for each in self.versions[bucket, key] if each and each.source.version_id != version_id]
+        self.versions[bucket, key] = list(left)
+
+    def served(self, bucket: str, key: str) -> bytes | None:
+        """The bytes of the current version."""
+        current = self._current(bucket, key)
+        return current.body if current else None
+
+    # The port Uploads
+
+    def describe(self, bucket: str, version: ObjectVersion) -> Source:
+        return self._version(bucket, version).source
+
+    def hashes(self, bucket: str, version: ObjectVersion) -> Mapping[str, str]:
+        found = self._version(bucket, version)
+        if len(found.body) != version.size_bytes:
+            raise SourceDamaged(version.key)
+        self.hashed.append(version.key)
+        return {"SHA256": _sha256(found.body)}
+
+    def current(self, bucket: str, key: str) -> Source | None:
+        found = self._current(bucket, key)
+        return found.source if found else None
+
+    def copy(
+        self,
+        bucket: str,
+        version: ObjectVersion,
+        content_key: str,
+        *,
+        source: Source | None,
+        onto: Source | None,
+        until: datetime,  # noqa: ARG002  # the calls that it takes are told by `calls`
+    ) -> ContentCopy | NotCopied:
+        standing = self._current(CONTENT, content_key)
+        if (standing.source.etag if standing else None) != (onto.etag if onto else None):
+            return NotCopied.TAKEN
+        try:
+            found = self._version(bucket, version)
+        except (SourceGone, SourceChanged):
+            if onto:
+                return NotCopied.TAKEN  # S3 has one answer for both
+            raise
+        if version.size_bytes > self.single_copy_bytes:
+            assert source, "a copy in parts has to be told what the object is like"
+            self._begun += 1
+            if self._begun < self.calls:
+                return NotCopied.UNFINISHED
+        body = found.body[:-1] if self.damaging else found.body
+        known = ("content_type", "user_metadata", "tags")
+        made = self.put(CONTENT, content_key, body, **{name: getattr(found.source, name) for name in known})
+        self.copied.append((bucket, version.version_id))
+        stated = self.describe(CONTENT, made)
+        return ContentCopy(version_id=made.version_id, etag=made.etag, checksums=stated.checksums)
+
+    def release(self, upload: ObjectVersion) -> bool:
+        current = self._current(UPLOADS, upload.key)
+        if current is None or current.source.etag != upload.etag:
+            return False
+        assert UPLOADS not in self.unversioned, "it would be gone for ever"
+        self.delete(UPLOADS, upload.key)
+        return True
+
+    def _current(self, bucket: str, key: str) -> MemoryVersion | None:
+        versions = self.versions.get((bucket, key))
+        return versions[-1] if versions else None
+
+    def _version(self, bucket: str, version: ObjectVersion) -> MemoryVersion:
+        if (bucket, version.key) in self.failures:
+            raise self.failures[bucket, version.key]
+        for each in self.versions.get((bucket, version.key), []):
+            if each and each.source.version_id == version.version_id:
+                if version.version_id == NULL_VERSION and each.source.etag != version.etag:
+                    raise SourceChanged(version.key)
+                return each
+        raise SourceGone(version.key)
+
+
+def _sha256(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
 
 
 @dataclass
@@ -65,7 +217,7 @@ class MemoryOutbox:
 
     def lease(self, queue: str, *, owner: str, now: datetime, until: datetime) -> bool:
         holder, ends = self.leases.get(queue, (owner, now))
-        if holder != owner and ends > now:
+        if holder != owner and now < ends <= now + LONGEST_LEASE:
             return False
         self.leases[queue] = (owner, until)
         return True
@@ -82,4 +234,10 @@ class MemoryOutbox:
 
     def failed(self, entry: Entry) -> None:
         if (entry.queue, entry.id) in self.entries:
-            self.entries[entry.queue, entry.id] = replace(entry, failures=entry.failures + 1)
+            standing = self.entries[entry.queue, entry.id]
+            self.entries[entry.queue, entry.id] = replace(standing, failures=standing.failures + 1)
+
+    def backlog(self, queue: str) -> Backlog:
+        first = next(iter(self.oldest(queue, 1)), None)
+        entries = sum(waiting == queue for waiting, _ in self.entries)
+        return Backlog(entries=entries, oldest_at=first.put_at if first else None)

@@ -28,6 +28,7 @@ import drill
 import extract
 import plan_restore
 import reconcile
+import relay
 import start_audit
 import sweep
 import sweep_restores
@@ -42,9 +43,11 @@ from neve.aws.destinations import S3Destination
 from neve.aws.files_table import DynamoFiles, to_row
 from neve.aws.glacier import S3ArchiveReader, S3Glacier
 from neve.aws.ledger import LEDGER
+from neve.aws.outbox_table import DynamoOutbox
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.aws.restores_table import DynamoRestores
+from neve.aws.sending import sender
 from neve.aws.sources import S3Sources
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
@@ -55,6 +58,7 @@ from neve.config import (
     ExtractConfig,
     PlanRestoreConfig,
     ReconcileConfig,
+    RelayConfig,
     StartAuditConfig,
     SweepConfig,
     SweepRestoresConfig,
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
 
 CONTENT, ARCHIVE, ELSEWHERE = "content-bucket", "archive-bucket", "another-bucket"
 FILES, ARCHIVES, RESTORES, AUDITS, PARKED = "files", "archives", "restores", "audits", "parked"
+OUTBOX = "outbox"
 REGION = "us-east-1"
 TOPICS = ("restored", "alerts")
 """Each with a queue of its name that hears what it is told."""
@@ -269,6 +274,10 @@ class MotoCloud:
         return DynamoParkingLot(clients.dynamodb(), PARKED)
 
     @property
+    def outbox(self) -> DynamoOutbox:
+        return DynamoOutbox(clients.dynamodb(), OUTBOX)
+
+    @property
     def content(self) -> S3Content:
         return S3Content(clients.s3(), CONTENT)
 
@@ -339,6 +348,7 @@ HANDLERS: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
     "audits": start_audit.handler,
     "verify": verify_audit.handler,
     "reconciles": reconcile.handler,
+    "relay": relay.handler,
 }
 RUN = ("collect", "bundles", "large", "requests", "extract")
 CONTEXT = SimpleNamespace(
@@ -392,6 +402,7 @@ def _forget() -> None:
     made += [plan_restore.config, plan_restore.planner, extract.config, extract.extractor]
     made += [sweep_restores.config, sweep_restores.sweeper]
     made += [drill.config, drill.driller, reconcile.config, reconcile.reconciler]
+    made += [relay.config, relay.relay, sender]
     made += [start_audit.config, start_audit.starter, verify_audit.config, verify_audit.verifier]
     for function in made:
         function.cache_clear()
@@ -478,11 +489,12 @@ def moto_cloud(
             clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         _make_table(FILES, ("shard", "N"), ("sort", "B"))
         _make_table(PARKED, ("id", "S"), None)
+        _make_table(OUTBOX, ("pk", "S"), ("sk", "S"))
         for table in (ARCHIVES, RESTORES, AUDITS):
             _make_table_with_index(table)
         urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS)}
         topic_arn, alerts_arn = (_make_topic(name, urls[name]) for name in TOPICS)
-        tables = {"archives_table": ARCHIVES, "parked_table": PARKED}
+        tables = {"archives_table": ARCHIVES, "parked_table": PARKED, "outbox_table": OUTBOX}
         queues: dict[str, Any] = {"bundles_queue_url": urls["bundles"], "large_queue_url": urls["large"]}
         buckets = {"content_bucket": CONTENT, "archive_bucket": ARCHIVE, "files_table": FILES}
         restores = {
@@ -546,7 +558,10 @@ def moto_cloud(
                 budget_usd=100,
             ),
             VerifyAuditConfig(**audits, **queues, requests_queue_url=urls["requests"], repair="by-hand"),
-            SweepRestoresConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep_restores"], **restores),
+            RelayConfig(outbox_table=OUTBOX, parked_table=PARKED, relay_queue_url=urls["relay"]),
+            SweepRestoresConfig(
+                archives_table=ARCHIVES, outbox_table=OUTBOX, sweep_queue_url=urls["sweep_restores"], **restores
+            ),
             DrillConfig(
                 **tables,
                 **buckets,
@@ -568,7 +583,9 @@ def moto_cloud(
                 grace_h=24,
                 threads=4,
             ),
-            SweepConfig(archives_table=ARCHIVES, sweep_queue_url=urls["sweep"], **queues),  # last: they share a name
+            SweepConfig(
+                archives_table=ARCHIVES, outbox_table=OUTBOX, sweep_queue_url=urls["sweep"], **queues
+            ),  # last: they share a name
         ):
             os.environ |= environment(config)
         yield MotoCloud(urls=urls, topic_arn=topic_arn, glacier=glacier, storage_class=storage_class)

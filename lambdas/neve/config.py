@@ -25,6 +25,7 @@ class CollectConfig:
     content_bucket: str
     archives_table: str
     parked_table: str
+    outbox_table: str
     collect_queue_url: str
     bundles_queue_url: str
     large_queue_url: str
@@ -42,6 +43,7 @@ class WriteArchiveConfig:
     files_table: str
     archives_table: str
     parked_table: str
+    outbox_table: str
     bundles_queue_url: str
     collect_queue_url: str
     storage_class: str
@@ -57,6 +59,7 @@ class CopyLargeConfig:
     files_table: str
     archives_table: str
     parked_table: str
+    outbox_table: str
     collect_queue_url: str
     large_queue_url: str
     storage_class: str
@@ -67,6 +70,7 @@ class SweepConfig:
     """Settings of Sweep."""
 
     archives_table: str
+    outbox_table: str
     sweep_queue_url: str
     bundles_queue_url: str
     large_queue_url: str
@@ -84,6 +88,7 @@ class PlanRestoreConfig:
     archives_table: str
     restores_table: str
     parked_table: str
+    outbox_table: str
     requests_queue_url: str
     extract_queue_url: str
     restored_topic: str
@@ -102,6 +107,7 @@ class ExtractConfig:
     archives_table: str
     restores_table: str
     parked_table: str
+    outbox_table: str
     requests_queue_url: str
     extract_queue_url: str
     restored_topic: str
@@ -115,6 +121,7 @@ class SweepRestoresConfig:
     archive_bucket: str
     archives_table: str
     restores_table: str
+    outbox_table: str
     requests_queue_url: str
     extract_queue_url: str
     sweep_queue_url: str
@@ -135,6 +142,7 @@ class StartAuditConfig:
     restores_table: str
     audits_table: str
     parked_table: str
+    outbox_table: str
     audits_queue_url: str
     verify_queue_url: str
     alerts_topic: str
@@ -158,6 +166,7 @@ class VerifyAuditConfig:
     restores_table: str
     audits_table: str
     parked_table: str
+    outbox_table: str
     requests_queue_url: str
     audits_queue_url: str
     verify_queue_url: str
@@ -183,6 +192,7 @@ class ReconcileConfig:
     archives_table: str
     audits_table: str
     parked_table: str
+    outbox_table: str
     collect_queue_url: str
     reconciles_queue_url: str
     alerts_topic: str
@@ -202,6 +212,7 @@ class DrillConfig:
     restores_table: str
     audits_table: str
     parked_table: str
+    outbox_table: str
     requests_queue_url: str
     drills_queue_url: str
     alerts_topic: str
@@ -216,6 +227,7 @@ class CopyUploadConfig:
     content_bucket: str
     pointers_table: str
     parked_table: str
+    outbox_table: str
     uploads_queue_url: str
     release_queue_url: str
     key_layout: str
@@ -231,6 +243,15 @@ class ReleaseUploadConfig:
     pointers_table: str
     parked_table: str
     release_queue_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayConfig:
+    """Settings of Relay."""
+
+    outbox_table: str
+    parked_table: str
+    relay_queue_url: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +299,7 @@ AnyConfig = (
     | DrillConfig
     | CopyUploadConfig
     | ReleaseUploadConfig
+    | RelayConfig
     | ResolveConfig
 )
 
@@ -296,6 +318,7 @@ Config = TypeVar(
     DrillConfig,
     CopyUploadConfig,
     ReleaseUploadConfig,
+    RelayConfig,
     ResolveConfig,
 )
 

@@ -13,6 +13,7 @@ NeveError
 │   ├── SourceChanged    other bytes stand where the announced ones stood
 │   ├── SourceDenied     the permission is missing, or the object itself is in a Glacier class
 │   ├── SourceUnfit      what S3 says of it cannot be written into a manifest or an index
+│   ├── SourceUnproven   S3 states nothing that proves a copy of it, and it is too large to be read
 │   └── SourceLost       a repair finds no intact copy of it, wherever one might be
 ├── Asleep               an archive is in a Glacier class and not thawed
 ├── ArchiveUnreadable    an archive's object is gone, or shorter than its manifest says
@@ -97,6 +98,10 @@ class SourceDenied(SourceUnavailable):
 
 class SourceUnfit(SourceUnavailable):
     """What S3 says of the version cannot be written into a manifest or an index."""
+
+
+class SourceUnproven(SourceUnavailable):
+    """S3 states no checksum that source and copy share, and the source is too large to be read and hashed."""
 
 
 class SourceLost(SourceUnavailable):

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neve.aws.faults import transient
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from neve.aws.faults import code, transient
+from neve.errors import MessageRefused, QueueDenied
 
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
@@ -16,6 +19,14 @@ BATCH = 10
 MAX_VISIBILITY_S = 43_200 - 900
 """SQS: ten entries to a batch, and a message is hidden for 12 hours at most, counted from its delivery: that may have
 been 15 minutes ago."""
+
+_REFUSED = frozenset(
+    {"InvalidMessageContents", "InvalidParameterValue", "InvalidParameterValueException", "MissingParameter"}
+)
+"""What SQS says of the message, not of the queue or of who sends. Too long a message is InvalidParameterValue.
+
+Whatever else it says may be healed by time or a person: a code that nobody foresaw must not have messages thrown out.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,8 +38,16 @@ class SqsQueue:
 
     def send(self, body: str, *, delay_s: int = 0) -> None:
         """See neve.ports.Queue."""
-        with transient():
-            self.client.send_message(QueueUrl=self.url, MessageBody=body, DelaySeconds=delay_s)
+        try:
+            with transient():
+                self.client.send_message(QueueUrl=self.url, MessageBody=body, DelaySeconds=delay_s)
+        except ParamValidationError:
+            raise
+        except ClientError as error:
+            said = f"{error.operation_name}: {code(error)}"
+            raise (MessageRefused if code(error) in _REFUSED else QueueDenied)(said) from error
+        except BotoCoreError as error:  # no credentials, above all
+            raise QueueDenied(f"{type(error).__name__}: {error}") from error
 
     def show_again(self, after_s: Mapping[str, int]) -> None:
         """Have messages in flight delivered again after so many seconds, by receipt handle.

@@ -16,6 +16,7 @@ from neve.errors import (
     SourceGone,
     SourceLost,
     SourceUnfit,
+    SourceUnproven,
     Transient,
 )
 
@@ -35,6 +36,8 @@ class Reason(StrEnum):
     ARCHIVE_DAMAGED = "archive damaged"
     LOST = "lost"
     UNREPAIRED = "unrepaired"
+    UNPROVEN = "unproven"
+    MESSAGE_REFUSED = "message refused"
 
 
 REMEDIES: dict[Reason, str] = {
@@ -61,13 +64,23 @@ REMEDIES: dict[Reason, str] = {
         "An intact copy may be left, but could not be read: it is denied, or lies in an archive that is not thawed. "
         "See to that, then repair the archive again."
     ),
+    Reason.UNPROVEN: (
+        "S3 states no checksum that would prove a copy, so the upload stays where it is. Put the file again with a "
+        "CRC64NVME checksum over the whole object."
+    ),
+    Reason.MESSAGE_REFUSED: (
+        "SQS never takes this message; whoever sent it has a fault. What it was about is found by a sweep or a listing."
+    ),
 }
 """What an operator does about it, one sentence each, as `neve parked` shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parked:
-    """A permanent failure: of one version, of a bundle, or of a message (whose body is the evidence)."""
+    """A permanent failure: of one version, of a bundle, or of a message (whose body is the evidence).
+
+    `bucket` is where the version lies, "" for the content bucket.
+    """
 
     reason: Reason
     detail: str
@@ -75,11 +88,14 @@ class Parked:
     version: ObjectVersion | None = None
     bundle: str = ""
     evidence: str = ""
+    bucket: str = ""
 
     @property
     def id(self) -> str:
         """The same failure of the same thing has the same id, however often it is met."""
         subject = self.version.identity if self.version else (self.evidence or self.bundle, self.detail)
+        if self.bucket:
+            subject = (self.bucket, *subject)
         return hashlib.sha256("\0".join((self.reason, *subject)).encode(errors="surrogatepass")).hexdigest()[:20]
 
 
@@ -93,6 +109,7 @@ _REASONS: dict[type[NeveError], Reason] = {
     SourceChanged: Reason.SOURCE_CHANGED,
     SourceDenied: Reason.SOURCE_DENIED,
     SourceUnfit: Reason.SOURCE_UNFIT,
+    SourceUnproven: Reason.UNPROVEN,
     SourceLost: Reason.LOST,
     SourceDamaged: Reason.SOURCE_DAMAGED,
     Transient: Reason.SOURCE_UNREADABLE,
