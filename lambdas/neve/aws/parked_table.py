@@ -34,6 +34,7 @@ def _to_parked(item: Mapping[str, Any]) -> Parked:
         version=from_fields(json.loads(item["version"]["S"])) if "version" in item else None,
         bundle=item["bundle"]["S"],
         evidence=item["evidence"]["S"],
+        bucket=item["bucket"]["S"] if "bucket" in item else "",
     )
 
 
@@ -54,6 +55,8 @@ class DynamoParkingLot:
             "bundle": {"S": item.bundle},
             "evidence": {"S": item.evidence[:EVIDENCE_CHARACTERS]},
         }
+        if item.bucket:
+            row["bucket"] = {"S": item.bucket}
         if item.version:
             row["version"] = {"S": json.dumps(to_fields(item.version))}
         with transient():

@@ -103,8 +103,10 @@ class DynamoPointers:
             {":host": {"S": _HOST}, ":sequencer": {"S": to.sequencer}},
         )
 
-    def move(self, seen: InContent, to: InContent) -> bool:
+    def move(self, seen: Pointer | None, to: InContent) -> bool:
         """See neve.ports.Pointers."""
+        if not isinstance(seen, InContent):
+            return self._put_where_none_is_in_content(to)
         return self._put(
             to,
             "#content = :content AND #upload = :upload AND #sequencer = :sequencer",
@@ -118,6 +120,9 @@ class DynamoPointers:
 
     def claim_host(self, to: OnHost) -> bool:
         """See neve.ports.Pointers."""
+        return self._put_where_none_is_in_content(to)
+
+    def _put_where_none_is_in_content(self, to: Pointer) -> bool:
         return self._put(
             to,
             "attribute_not_exists(#key) OR #place = :host",

@@ -1,4 +1,4 @@
-"""What a message on the collect queue says: S3's event notifications, and neve's own announcements of versions."""
+"""What a message says of a bucket's new versions: S3's event notifications, and neve's own announcements."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Announcement:
     ignored: int = 0
 
 
-def parse(body: str, bucket: str) -> Announcement:
-    """What `body`, a message of the collect queue, says of `bucket`.
+def parse(body: str, bucket: str, *, without: tuple[str, ...] = (DRILL_PREFIX,)) -> Announcement:
+    """What `body`, a message about new versions, says of `bucket`. S3's events of keys that begin so are left out.
 
     Records that cannot be used are named in `problems`, one sentence each, and never hide their neighbours.
     Raises EventInvalid if the message as a whole is not one that belongs here.
@@ -55,7 +55,7 @@ def parse(body: str, bucket: str) -> Announcement:
     ignored = 0
     for number, record in enumerate(records):
         try:
-            version = _record(record, bucket)
+            version = _record(record, bucket, without)
         except EventInvalid as error:
             problems.append(f"record {number}: {error}")
             continue
@@ -96,7 +96,7 @@ def _own(message: Mapping[str, Any], bucket: str) -> Announcement:
         raise EventInvalid(f"announcement with a version that cannot be read: {error!r}") from error
 
 
-def _record(record: Any, bucket: str) -> ObjectVersion | None:
+def _record(record: Any, bucket: str, without: tuple[str, ...]) -> ObjectVersion | None:
     """The version a record announces; None if the record is of no concern here. Raises EventInvalid."""
     try:
         event_version = str(record["eventVersion"])
@@ -109,7 +109,7 @@ def _record(record: Any, bucket: str) -> ObjectVersion | None:
             return None
         stored = s3["object"]
         key = unquote_plus(stored["key"], errors="strict")
-        if key.startswith(DRILL_PREFIX):
+        if key.startswith(without):
             return None
         return ObjectVersion(
             key=key,

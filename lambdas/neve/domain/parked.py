@@ -93,9 +93,8 @@ class Parked:
     @property
     def id(self) -> str:
         """The same failure of the same thing has the same id, however often it is met."""
-        subject = self.version.identity if self.version else (self.evidence or self.bundle, self.detail)
-        if self.bucket:
-            subject = (self.bucket, *subject)
+        named = self.version.identity if self.version else (self.evidence or self.bundle, self.detail)
+        subject = (self.bucket, *named) if self.bucket else named
         return hashlib.sha256("\0".join((self.reason, *subject)).encode(errors="surrogatepass")).hexdigest()[:20]
 
 

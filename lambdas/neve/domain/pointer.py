@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from neve.domain.version import NULL_VERSION
+
 
 @dataclass(frozen=True, kw_only=True)
 class InContent:
@@ -39,12 +41,22 @@ class OnHost:
 Pointer = InContent | OnHost
 
 
+def names(pointer: Pointer | None, *, upload_version: str, sequencer: str) -> bool:
+    """Whether `pointer` names this upload. `sequencer` is padded; "" is an unknown one.
+
+    The version id `null` says nothing: a bucket without versions gives it to one upload after the other.
+    """
+    if not isinstance(pointer, InContent) or pointer.upload_version != upload_version:
+        return False
+    return upload_version != NULL_VERSION or (bool(sequencer) and pointer.sequencer == sequencer)
+
+
 def covers(pointer: Pointer | None, *, upload_version: str, sequencer: str) -> bool:
     """Whether `pointer` names this upload, or one of the same key that came after it.
 
-    `sequencer` is padded. Source: S3 user guide, "Event message structure": the events of a key are in the order of
-    their sequencers.
+    An unknown sequencer says nothing about what came after. Source: S3 user guide, "Event message structure": the
+    events of a key are in the order of their sequencers.
     """
-    if not isinstance(pointer, InContent):
-        return False
-    return pointer.upload_version == upload_version or pointer.sequencer > sequencer
+    if names(pointer, upload_version=upload_version, sequencer=sequencer):
+        return True
+    return isinstance(pointer, InContent) and bool(sequencer) and pointer.sequencer >= sequencer
