@@ -26,10 +26,7 @@ _Match = Callable[[str], object]
 
 def is_private(settings: Settings, folder: Folder, path: str) -> bool:
     """Whether the relative path is, or is in, something of neve's own."""
-    if any(part.startswith(RESERVED) for part in path.split("/")):
-        return True
-    whole = folder.path / path
-    return any(whole.is_relative_to(private) for private in settings.private_paths)
+    return any(part.startswith(RESERVED) for part in path.split("/")) or settings.is_private(f"{folder.path}/{path}")
 
 
 def is_ignored(folder: Folder, path: str) -> bool:
@@ -79,7 +76,6 @@ def scan(settings: Settings, folder: Folder, left: LeftAlone, below: str = "") -
         if not below or error.errno not in _GONE:
             _unreadable(left, folder.path / below, error)
         return
-    private = frozenset(os.fspath(path) for path in settings.private_paths)
     device = os.fstat(descriptor).st_dev
     levels = [_Level(descriptor, f"{below}/" if below else "")]
     try:
@@ -89,7 +85,7 @@ def scan(settings: Settings, folder: Folder, left: LeftAlone, below: str = "") -
                 levels.pop().close()
                 continue
             path = levels[-1].prefix + entry.name
-            if entry.name.startswith(RESERVED) or f"{folder.path}/{path}" in private:
+            if entry.name.startswith(RESERVED) or settings.is_private(f"{folder.path}/{path}"):
                 continue
             reason = _why_not(folder, entry, path)
             if reason:

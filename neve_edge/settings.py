@@ -69,11 +69,12 @@ class Settings:
     scan_every_s: float
     folders: tuple[Folder, ...]
 
-    @property
-    def private_paths(self) -> frozenset[Path]:
-        """What in a folder is neve's own: attics, the spool, the journal and what SQLite puts beside it."""
-        beside = (self.journal.with_name(self.journal.name + end) for end in ("", "-wal", "-shm", "-journal"))
-        return frozenset({self.spool, *beside, *(folder.attic for folder in self.folders)})
+    def is_private(self, path: str) -> bool:
+        """Whether an absolute path is, or is in, an attic or the spool, or is the journal's or lies beside it."""
+        inside = (os.fspath(own) for own in (self.spool, *(folder.attic for folder in self.folders)))
+        return path.startswith(os.fspath(self.journal)) or any(
+            path == own or path.startswith(own + "/") for own in inside
+        )
 
     def folder(self, name: str) -> Folder | None:
         """The folder of that name; None if this host has none."""
