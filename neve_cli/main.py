@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from neve_cli import archives, audit, drill, files, jobs, parked, rebuild, reconcile, restore, status
+from neve_cli import archives, audit, cost, drill, files, jobs, parked, rebuild, reconcile, restore, status
 from neve_cli.failures import Explaining
 
 
@@ -27,6 +27,7 @@ app.command()(jobs.cancel)
 app.command()(parked.parked)
 app.command()(rebuild.rebuild_index)
 app.add_typer(audit.app, name="audit")
+app.add_typer(cost.app, name="cost")
 app.add_typer(drill.app, name="drill")
 app.add_typer(reconcile.app, name="reconcile")
 

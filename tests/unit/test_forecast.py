@@ -24,9 +24,11 @@ from neve.domain.forecast import (
     cheapest_age_s,
     deleting,
     gathered,
+    met,
     monthly,
     once,
     per_million,
+    restoring_at_random,
     targets,
     ways,
 )
@@ -85,7 +87,7 @@ def test_nothing_is_negative_and_more_files_never_cost_less(size: int, files: in
 def test_large_files_are_copied_by_s3_and_those_above_5_gb_in_parts() -> None:
     mixed = Plan(sizes=Sizes(counts=((1000, 10.0), (50 * MIB, 3.0), (6 * 1024 * MIB, 1.0))))
     archives = sum(use.quantity for use in once(mixed) if use.charge is Charge.S3_PUT_GLACIER)
-    assert archives == pytest.approx(10 / 2_000 + 3 + 12 + 2)
+    assert archives == pytest.approx(1 + 3 + 12 + 2)
     assert mixed.archives[1:] == ((3.0, 50 * MIB, 1.0), (1.0, 6 * 1024 * MIB, 1.0))
     only_large = Plan(sizes=of(50 * MIB, 3))
     assert only_large.bundled is None
@@ -173,3 +175,16 @@ def test_what_is_deleted_at_once_is_paid_for_until_its_minimum_is_over() -> None
     assert whole == pytest.approx(archives * (each + 32 * 1024) / 1024**3 * 0.0036 * 3, rel=0.01)
     assert usd(deleting(PLAN, kept_days=45)) == pytest.approx(whole / 2)
     assert deleting(PLAN, kept_days=90) == []
+
+
+def test_files_picked_by_chance_lie_in_ever_fewer_archives_each_and_all_files_in_all_archives() -> None:
+    archives = PLAN.archives[0][0]
+    assert met(PLAN, 1) == pytest.approx(1, rel=0.001)
+    assert 0.9 * archives < met(PLAN, 10_000) < archives
+    assert met(PLAN, MILLION) == met(PLAN, 2 * MILLION) == pytest.approx(archives)
+    one, many = (usd(restoring_at_random(PLAN, files)) / files for files in (1, 10_000))
+    assert many < one
+
+
+def test_a_handful_of_files_is_one_archive() -> None:
+    assert Plan(sizes=of(100_000, 5)).archives[0][0] == 1

@@ -51,6 +51,10 @@ class Deployed:
     scheduled_per_month: float
 
 
+DEPLOYED = Deployed(mappings=15, alarms=30, scheduled_per_month=60_000)
+"""The stacks as they are by default; a test holds them against the templates."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """How large files are: so many of each size. Raises ValueError if there is none."""
@@ -129,7 +133,7 @@ class Plan:
             self.files_per_s * files / self.sizes.files,
             file_bytes=max(1, round(sum(size * count for size, count in self.small) / files)),
             target_bytes=self.target_bytes,
-            max_members=self.max_members,
+            max_members=min(self.max_members, math.ceil(files)),
             storage_class=self.storage_class.value,
             max_age_s=self.max_age_s,
         )
@@ -227,6 +231,23 @@ def restoring(plan: Plan, *, archives: float, archive_bytes: float, files: float
             *read_uses(plan.storage_class.value, reads=files, writes=files, size_bytes=files * file_bytes),
         )
     ]
+
+
+def met(plan: Plan, files: float) -> float:
+    """In how many archives so many files lie, on average, that are picked by chance."""
+    share = min(1.0, files / plan.sizes.files)
+    return math.fsum(archives * (1 - math.pow(1 - share, inside)) for archives, _, inside in plan.archives)
+
+
+def restoring_at_random(plan: Plan, files: float) -> list[Use]:
+    """What restoring so many files takes that are picked by chance, each archive thawed once."""
+    share = min(1.0, files / plan.sizes.files)
+    uses: list[Use] = []
+    for archives, each, inside in plan.archives:
+        thawed = archives * (1 - math.pow(1 - share, inside))
+        wanted = archives * inside * share
+        uses += restoring(plan, archives=thawed, archive_bytes=each, files=wanted, file_bytes=each / inside)
+    return _added(uses)
 
 
 def _fixed(deployed: Deployed) -> list[Use]:

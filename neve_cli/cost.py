@@ -1,0 +1,495 @@
+"""`neve cost`: what it will cost, in which size of archives, to restore, to delete; and the prices it is reckoned by.
+
+It asks nothing of AWS and needs no stack: all is arithmetic over a dated price list.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neve_cli import output
+from neve_cli.options import AsJson
+from neve_cli.text import safe, size, span, usd
+
+if TYPE_CHECKING:
+    from neve.domain.forecast import Plan
+    from neve.domain.prices import Bill, PriceList, Use
+
+app = typer.Typer(no_args_is_help=True, help="What it costs, before you do it.")
+
+_CLASSES = ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR")
+_TIERS = ("bulk", "standard", "expedited")
+BAR = 40
+
+Files = Annotated[str | None, typer.Option("--files", help="How many files: 1000000, 10M, 2.5k.", show_default=False)]
+MeanSize = Annotated[str | None, typer.Option(help="The mean size of a file: 100KB, 1.5MB.", show_default=False)]
+SizesFile = Annotated[
+    Path | None,
+    typer.Option("--sizes", help="A file with one size in bytes on each line; may be gzipped.", show_default=False),
+]
+Sample = Annotated[Path | None, typer.Option(help="A folder whose files are like all of them.", show_default=False)]
+Rate = Annotated[float | None, typer.Option(min=0.0001, help="Files that arrive in a second.", show_default=False)]
+NewPerDay = Annotated[
+    str | None, typer.Option(help="Files that arrive in a day: --rate in other words.", show_default=False)
+]
+StorageClass = Annotated[str, typer.Option(help=f"The archives' storage class: {', '.join(_CLASSES)}.")]
+TargetSize = Annotated[str, typer.Option(help="The setting target_mib: when a bundle is full.")]
+MaxAge = Annotated[int, typer.Option(min=1, max=900, help="The setting max_age_s: how long a bundle waits, seconds.")]
+Restores = Annotated[str, typer.Option(help="Files restored one by one in a month.")]
+Audits = Annotated[
+    int,
+    typer.Option("--audits", min=0, help="The setting audit_horizon_days: each archive is audited in so many days."),
+]
+Months = Annotated[int, typer.Option(min=1, max=1200, help="The term that sums are made for, in months.")]
+Prices = Annotated[
+    Path | None,
+    typer.Option("--prices", help="A file of prices, as `neve cost prices --json` prints one.", show_default=False),
+]
+
+
+@app.command()
+def estimate(
+    *,
+    files: Files = None,
+    mean_size: MeanSize = None,
+    sizes: SizesFile = None,
+    sample: Sample = None,
+    rate: Rate = None,
+    new_per_day: NewPerDay = None,
+    storage_class: StorageClass = "GLACIER",
+    target_size: TargetSize = "25MiB",
+    max_age: MaxAge = 20,
+    restores: Restores = "0",
+    audits: Audits = 365,
+    months: Months = 12,
+    prices: Prices = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast what a collection costs: once, every month, and beside what you would do without neve.
+
+    Without --rate or --new-per-day files are taken to arrive so fast that every archive fills, as existing files do.
+    """
+    from neve.domain import forecast  # noqa: PLC0415
+    from neve.domain.prices import Bill  # noqa: PLC0415
+
+    listed = _prices(prices)
+    plan = _plan(
+        files=files,
+        mean_size=mean_size,
+        listed=sizes,
+        sample=sample,
+        storage_class=storage_class,
+        target_size=target_size,
+        rate=rate,
+        new_per_day=new_per_day,
+        max_age=max_age,
+        restores=restores,
+        audits=audits,
+    )
+    begun = Bill(prices=listed, uses=tuple(forecast.once(plan)))
+    kept = Bill(prices=listed, uses=tuple(forecast.monthly(plan, forecast.DEPLOYED)))
+    several = forecast.ways(plan, forecast.DEPLOYED)
+    per_million = forecast.per_million(begun.uses, listed, plan.sizes.files)
+    age_s = forecast.cheapest_age_s(plan, listed)
+    if as_json:
+        output.document(
+            {
+                "files": plan.sizes.files,
+                "size_bytes": plan.sizes.size_bytes,
+                "files_in_archive": plan.archives[0][2],
+                "archives": sum(archives for archives, _, _ in plan.archives),
+                "per_million_files_usd": per_million,
+                "once_usd": begun.usd,
+                "monthly_usd": kept.usd,
+                "months": months,
+                "cheapest_max_age_s": age_s,
+                "items": [*_items(begun, "once"), *_items(kept, "monthly")],
+                "ways": [
+                    {
+                        "name": way.name,
+                        "once_usd": Bill(prices=listed, uses=way.once).usd,
+                        "monthly_usd": Bill(prices=listed, uses=way.monthly).usd,
+                        "total_usd": way.usd(listed, months),
+                        "note": way.note,
+                    }
+                    for way in several
+                ],
+                "prices": _of(listed),
+            }
+        )
+        return
+    _tell_collection(plan)
+    typer.echo(f"\nOnce: archiving them  {usd(begun.usd)}, that is {usd(per_million)} for a million files")
+    _tell_bill(begun)
+    typer.echo(f"\nEvery month: keeping them  {usd(kept.usd)}")
+    _tell_bill(kept)
+    typer.echo(f"\nThe same second copy, {months} months")
+    rows = [
+        (
+            way.name,
+            usd(Bill(prices=listed, uses=way.once).usd),
+            usd(Bill(prices=listed, uses=way.monthly).usd),
+            usd(way.usd(listed, months)),
+        )
+        for way in several
+    ]
+    output.table(("", "once", "a month", "in all"), rows, right=frozenset({1, 2, 3}))
+    for way in several:
+        if way.note:
+            typer.echo(f"  {way.name}: {way.note}")
+    if math.isfinite(plan.files_per_s) and age_s != plan.max_age_s:
+        typer.echo(f"\nAt this rate archiving is cheapest with max_age_s={age_s}; here it is {plan.max_age_s}.")
+    _tell_prices(listed)
+
+
+@app.command("bundle-size")
+def bundle_size(
+    *,
+    files: Files = None,
+    mean_size: MeanSize = None,
+    sizes: SizesFile = None,
+    sample: Sample = None,
+    rate: Rate = None,
+    new_per_day: NewPerDay = None,
+    storage_class: StorageClass = "GLACIER",
+    max_age: MaxAge = 20,
+    restores: Restores = "0",
+    audits: Audits = 365,
+    months: Months = 36,
+    prices: Prices = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw it, too: a file that ends in .svg or .png.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare sizes of archives: what each costs over a term, and what a restore of one file thaws."""
+    from neve.domain import forecast  # noqa: PLC0415
+
+    listed = _prices(prices)
+    plan = _plan(
+        files=files,
+        mean_size=mean_size,
+        listed=sizes,
+        sample=sample,
+        storage_class=storage_class,
+        rate=rate,
+        new_per_day=new_per_day,
+        max_age=max_age,
+        restores=restores,
+        audits=audits,
+    )
+    found = forecast.targets(plan, forecast.DEPLOYED, listed, months=months)
+    chosen = forecast.best(found)
+    if plot:
+        from neve_cli.cost_plots import draw_targets  # noqa: PLC0415
+
+        draw_targets(plot, found, chosen, months=months, prices=listed)
+    if as_json:
+        output.document(
+            {
+                "months": months,
+                "best_target_bytes": chosen.target_bytes,
+                "targets": [
+                    {
+                        "target_bytes": each.target_bytes,
+                        "total_usd": each.usd,
+                        "once_usd": each.once_usd,
+                        "monthly_usd": each.monthly_usd,
+                        "files_in_archive": each.files_in_archive,
+                        "thawed_bytes": each.thawed_bytes,
+                        "restore_usd": each.restore_usd,
+                    }
+                    for each in found
+                ],
+                "prices": _of(listed),
+            }
+        )
+        return
+    _tell_collection(plan, with_archives=False)
+    typer.echo(f"\n{months} months, {plan.restored_per_month:,.0f} files restored in each")
+    most = max(each.usd for each in found)
+    output.table(
+        ("target", "in all", "once", "a month", "files", "thawed for one", "its price", ""),
+        [
+            (
+                f"{each.target_bytes / forecast.MIB:g} MiB",
+                usd(each.usd),
+                usd(each.once_usd),
+                usd(each.monthly_usd),
+                f"{each.files_in_archive:,.0f}",
+                size(each.thawed_bytes),
+                usd(each.restore_usd),
+                "#" * max(1, round(BAR * each.usd / most)) + (" best" if each is chosen else ""),
+            )
+            for each in found
+        ],
+        right=frozenset(range(7)),
+    )
+    typer.echo("Best is the smallest that costs at most 1 % more than the cheapest: smaller archives restore sooner.")
+    _tell_prices(listed)
+
+
+@app.command()
+def restore(
+    wanted: Annotated[str, typer.Argument(help="How many files to restore, picked by chance.")],
+    *,
+    files: Files = None,
+    mean_size: MeanSize = None,
+    sizes: SizesFile = None,
+    sample: Sample = None,
+    storage_class: StorageClass = "GLACIER",
+    target_size: TargetSize = "25MiB",
+    prices: Prices = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast a restore of so many files out of a collection, at each tier.
+
+    For files that are archived already, `neve restore --dry-run` knows better: it looks them up.
+    """
+    from neve.domain import forecast  # noqa: PLC0415
+    from neve.domain.prices import Bill  # noqa: PLC0415
+    from neve.domain.thaw import Tier, offered, promise  # noqa: PLC0415
+    from neve_cli.cost_sizes import count  # noqa: PLC0415
+
+    listed = _prices(prices)
+    plan = _plan(
+        files=files,
+        mean_size=mean_size,
+        listed=sizes,
+        sample=sample,
+        storage_class=storage_class,
+        target_size=target_size,
+    )
+    number = min(count(wanted), plan.sizes.files)
+    archives = forecast.met(plan, number)
+    tiers = [Tier(name) for name in _TIERS if offered(storage_class, Tier(name))]
+    bills = {
+        tier: Bill(prices=listed, uses=tuple(forecast.restoring_at_random(replace(plan, restore_tier=tier), number)))
+        for tier in tiers
+    }
+    if as_json:
+        output.document(
+            {
+                "files": number,
+                "archives": archives,
+                "tiers": {
+                    tier.value: {
+                        "usd": bill.usd,
+                        "promised_s": promise(storage_class, tier).total_seconds(),
+                        "items": _items(bill, "once"),
+                    }
+                    for tier, bill in bills.items()
+                },
+                "prices": _of(listed),
+            }
+        )
+        return
+    _tell_collection(plan)
+    typer.echo(f"\n{number:,.0f} files of them lie in about {archives:,.0f} archives")
+    output.table(
+        ("tier", "thawed within", "in all", "a file"),
+        [
+            (tier.value, span(promise(storage_class, tier)), usd(bill.usd), usd(bill.usd / number))
+            for tier, bill in bills.items()
+        ],
+        right=frozenset({1, 2, 3}),
+    )
+    _tell_prices(listed)
+
+
+@app.command()
+def delete(
+    *,
+    kept_days: Annotated[float, typer.Option(min=0, help="How old archives are when they are deleted.")],
+    files: Files = None,
+    mean_size: MeanSize = None,
+    sizes: SizesFile = None,
+    sample: Sample = None,
+    storage_class: StorageClass = "GLACIER",
+    target_size: TargetSize = "25MiB",
+    prices: Prices = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast what deleting archives early costs: a class is paid for at least 90 or 180 days.
+
+    This is why daily dumps of a database do not belong here: one that is replaced tomorrow is paid for until spring.
+    """
+    from neve.domain import forecast  # noqa: PLC0415
+    from neve.domain.metering import TERMS, Class, stored  # noqa: PLC0415
+    from neve.domain.prices import Bill  # noqa: PLC0415
+    from neve.domain.thaw import DAYS_A_MONTH  # noqa: PLC0415
+
+    listed = _prices(prices)
+    plan = _plan(
+        files=files,
+        mean_size=mean_size,
+        listed=sizes,
+        sample=sample,
+        storage_class=storage_class,
+        target_size=target_size,
+    )
+    fee = Bill(prices=listed, uses=tuple(forecast.deleting(plan, kept_days=kept_days)))
+    least_days = TERMS[Class(storage_class)].least_days
+    gb = 1024**3
+    paid_days = max(kept_days, least_days)
+    here, standard = (
+        Bill(
+            prices=listed,
+            uses=tuple(stored("dump", each, objects=1, object_bytes=gb, months=days / DAYS_A_MONTH)),
+        ).usd
+        for each, days in ((Class(storage_class), paid_days), (Class.STANDARD, kept_days))
+    )
+    if as_json:
+        output.document(
+            {
+                "fee_usd": fee.usd,
+                "least_days": least_days,
+                "kept_days": kept_days,
+                "items": _items(fee, "once"),
+                "dump_of_1_gb_usd": {storage_class: here, "STANDARD": standard},
+                "prices": _of(listed),
+            }
+        )
+        return
+    _tell_collection(plan)
+    typer.echo(
+        f"\nDeleted after {kept_days:g} days: {usd(fee.usd)} on top, since {storage_class} counts {least_days} days"
+    )
+    _tell_bill(fee)
+    cheaper = storage_class if here <= standard else "STANDARD"
+    typer.echo(
+        f"\nA daily dump of 1 GB that is kept for {kept_days:g} days comes to {usd(here)} in {storage_class} and "
+        f"{usd(standard)} in STANDARD: keep such in {cheaper}."
+    )
+    _tell_prices(listed)
+
+
+@app.command("prices")
+def show_prices(prices: Prices = None, as_json: AsJson = False) -> None:
+    """Show the prices that all is reckoned by, with their date and sources; --json prints a file of prices.
+
+    For another region: save that file, put in its prices, and name it by --prices.
+    """
+    from neve.domain.prices import render_prices  # noqa: PLC0415
+
+    listed = _prices(prices)
+    if as_json:
+        typer.echo(render_prices(listed))
+        return
+    output.table(
+        ("charge", "US dollars", "for", "source"),
+        [
+            (charge.value, f"{price.usd:.10f}".rstrip("0").rstrip("."), f"{price.per:,}", price.source)
+            for charge, price in listed.prices.items()
+        ],
+        right=frozenset({1, 2}),
+    )
+    _tell_prices(listed)
+
+
+def _plan(
+    *,
+    files: str | None,
+    mean_size: str | None,
+    listed: Path | None,
+    sample: Path | None,
+    storage_class: str,
+    target_size: str = "25MiB",
+    rate: float | None = None,
+    new_per_day: str | None = None,
+    max_age: int = 20,
+    restores: str = "0",
+    audits: int = 365,
+) -> Plan:
+    from neve.domain.forecast import Plan  # noqa: PLC0415
+    from neve.domain.metering import Class  # noqa: PLC0415
+    from neve_cli.cost_sizes import count, size_bytes, sizes  # noqa: PLC0415
+
+    if storage_class not in _CLASSES:
+        raise typer.BadParameter(f"{storage_class!r} is no class of archives; there are {', '.join(_CLASSES)}")
+    if rate is not None and new_per_day is not None:
+        raise typer.BadParameter("give --rate or --new-per-day, not both")
+    target = size_bytes(target_size)
+    if not 0 < target <= 100 * 1024 * 1024:
+        raise typer.BadParameter("--target-size is above 0 and at most 100MiB, as the setting target_mib is")
+    per_s = count(new_per_day) / 86_400 if new_per_day else rate
+    return Plan(
+        sizes=sizes(
+            count(files) if files is not None else None,
+            size_bytes(mean_size) if mean_size is not None else None,
+            listed,
+            sample,
+        ),
+        files_per_s=math.inf if per_s is None else per_s,
+        storage_class=Class(storage_class),
+        target_bytes=target,
+        max_age_s=max_age,
+        restored_per_month=0.0 if restores == "0" else count(restores),
+        audit_horizon_days=audits,
+    )
+
+
+def _prices(path: Path | None) -> PriceList:
+    from neve.domain.prices import US_EAST_1, parse_prices  # noqa: PLC0415
+    from neve.errors import PricesInvalid  # noqa: PLC0415
+
+    if path is None:
+        return US_EAST_1
+    try:
+        return parse_prices(path.read_text())
+    except (OSError, PricesInvalid, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path}: {error}", param_hint="--prices") from error
+
+
+def _of(listed: PriceList) -> dict[str, str]:
+    return {"region": listed.region, "checked": listed.checked}
+
+
+def _items(bill: Bill, when: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "when": when,
+            "purpose": use.purpose,
+            "charge": use.charge.name,
+            "quantity": use.quantity,
+            "usd": bill.usd_of(use),
+            "imputed": use.unseen,
+            "rule": use.rule,
+        }
+        for use in bill.uses
+    ]
+
+
+def _tell_collection(plan: Plan, *, with_archives: bool = True) -> None:
+    archives = sum(number for number, _, _ in plan.archives)
+    line = f"{plan.sizes.files:,.0f} files, {size(plan.sizes.size_bytes)}"
+    if with_archives:
+        line += f", in {archives:,.0f} archives of {plan.archives[0][2]:,.0f} files ({size(plan.archives[0][1])})"
+    if math.isfinite(plan.files_per_s):
+        line += f"; {plan.files_per_s:,.4g} arrive in a second"
+    typer.echo(line)
+
+
+def _tell_bill(bill: Bill) -> None:
+    def row(use: Use) -> tuple[str, str, str, str]:
+        return (
+            usd(bill.usd_of(use)),
+            f"{use.quantity:,.0f}" if use.quantity >= 10 else f"{use.quantity:.2g}",
+            use.charge,
+            (f"{use.purpose}{' (imputed)' if use.unseen else ''}{f': {use.rule}' if use.rule else ''}"),
+        )
+
+    dearest = sorted(bill.uses, key=bill.usd_of, reverse=True)
+    output.table(("", "units", "of", "for"), [row(use) for use in dearest], right=frozenset({0, 1}))
+
+
+def _tell_prices(listed: PriceList) -> None:
+    typer.echo(
+        f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}, without free tiers. The files in the content "
+        "bucket, transfer and logs are not in it. (imputed): no SDK sees it; it is reckoned by the rule beside it."
+    )
