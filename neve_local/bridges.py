@@ -16,6 +16,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -354,6 +355,55 @@ def reachable_function_urls() -> None:
     provisioners._lambda_url_attributes = attributes
 
 
+def paths_as_sent() -> None:
+    """Hand a function URL's path and query string over as the client sent them."""
+    from ministack import app  # noqa: PLC0415
+    from ministack.services import lambda_svc  # noqa: PLC0415
+
+    sent: ContextVar[tuple[str, str]] = ContextVar("sent")
+    dispatch = existing(
+        app,
+        "_handle_special_data_plane_request",
+        (
+            "method",
+            "path",
+            "headers",
+            "body",
+            "query_params",
+            "request_id",
+            "raw_path",
+            "raw_query_string",
+            "client_ip",
+        ),
+    )
+    build = existing(
+        lambda_svc,
+        "_build_function_url_event",
+        (
+            *("url_id", "account_id", "region", "method", "path", "headers", "body", "query_params"),
+            *("source_ip", "anonymous", "trace_root"),
+        ),
+    )
+
+    async def noting(*args: Any, raw_path: str | None = None, raw_query_string: str = "", **named: Any) -> Any:
+        token = sent.set((raw_path or "", raw_query_string))
+        try:
+            return await dispatch(*args, raw_path=raw_path, raw_query_string=raw_query_string, **named)
+        finally:
+            sent.reset(token)
+
+    def event(url_id: str, *args: Any, **named: Any) -> dict[str, Any]:
+        built: dict[str, Any] = build(url_id, *args, **named)
+        path, query = sent.get()
+        path = path.removeprefix(f"/_aws/lambda-url/{url_id}") or "/"
+        context = built["requestContext"]
+        http = {**context["http"], "path": path}
+        return {**built, "rawPath": path, "rawQueryString": query, "requestContext": {**context, "http": http}}
+
+    app._handle_special_data_plane_request = noting
+    lambda_svc._build_function_url_event = event
+
+
 def wildcards_over_lines() -> None:
     """Let `*` and `?` in a policy's resource match a line's end, as any other character."""
     from ministack.core import iam_evaluator  # noqa: PLC0415
@@ -459,6 +509,12 @@ BRIDGES = (
         why="ministack gives a function URL a name of AWS, https://ID.lambda-url.REGION.on.aws/, which leads to AWS and "
         "not to it; on AWS it leads to the function.",
         build=reachable_function_urls,
+    ),
+    Bridge(
+        name="paths as sent",
+        why="ministack decodes the path that a function URL hands over, so that %2B and %252B, say, come as one; AWS "
+        "hands it over as it was sent.",
+        build=paths_as_sent,
     ),
     Bridge(
         name="wildcards over lines",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import types
 import zipfile
@@ -17,7 +18,9 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 from hypothesis import given
 from hypothesis import strategies as st
+from ministack import app as server
 from ministack.core import iam_actions
+from ministack.services import lambda_svc
 from ministack.services import s3 as emulated
 from ministack.services.cloudformation import provisioners
 
@@ -300,6 +303,37 @@ def test_a_function_url_leads_to_the_server(monkeypatch: pytest.MonkeyPatch) -> 
         "FunctionArn": "arn",
         "FunctionUrl": "http://127.0.0.1:4599/_aws/lambda-url/abc/",
     }
+
+
+def test_a_function_url_hands_over_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dispatch(  # noqa: PLR0917  # as ministack has it
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        query_params: dict[str, list[str]],
+        request_id: str,
+        raw_path: str | None = None,
+        raw_query_string: str = "",
+        client_ip: str = "",
+    ) -> dict[str, Any]:
+        built: dict[str, Any] = lambda_svc._build_function_url_event(
+            "abc", "1", "us-east-1", method, path, headers, body, query_params
+        )
+        return built
+
+    monkeypatch.setattr(server, "_handle_special_data_plane_request", dispatch)
+    monkeypatch.setattr(lambda_svc, "_build_function_url_event", lambda_svc._build_function_url_event)
+    bridges.paths_as_sent()
+    event = asyncio.run(
+        server._handle_special_data_plane_request(
+            *("GET", "/_aws/lambda-url/abc/a+b/%", {}, b"", {"v": ["1 2"]}, "id"),
+            raw_path="/_aws/lambda-url/abc/a%2Bb/%25",
+            raw_query_string="v=1+2&w",
+        )
+    )
+    assert (event["rawPath"], event["rawQueryString"]) == ("/a%2Bb/%25", "v=1+2&w")
+    assert event["requestContext"]["http"]["path"] == "/a%2Bb/%25"
 
 
 def test_a_listing_of_versions_comes_encoded_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
