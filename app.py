@@ -34,7 +34,15 @@ def build(app: cdk.App) -> None:
     audit = AuditStack(
         app, f"{settings.name}-audit", settings=settings, storage=storage, archive=archive, restore=restore
     )
-    offload = OffloadStack(app, f"{settings.name}-offload", settings=settings, storage=storage)
+    offload = OffloadStack(
+        app,
+        f"{settings.name}-offload",
+        settings=settings,
+        storage=storage,
+        archive=archive,
+        restore=restore,
+        audit=audit,
+    )
     serve = ServeStack(app, f"{settings.name}-serve", settings=settings, storage=storage, restore=restore)
     OperationsStack(
         app,

@@ -506,8 +506,8 @@ BRIDGES = (
     ),
     Bridge(
         name="reachable function URLs",
-        why="ministack gives a function URL a name of AWS, https://ID.lambda-url.REGION.on.aws/, which leads to AWS and "
-        "not to it; on AWS it leads to the function.",
+        why="ministack gives a function URL a name of AWS, https://ID.lambda-url.REGION.on.aws/, which leads to AWS; "
+        "there it leads to the function.",
         build=reachable_function_urls,
     ),
     Bridge(

@@ -1,4 +1,4 @@
-"""The offload thread: from an upload to the content bucket, and the upload let go."""
+"""The offload thread: from an upload to the content bucket, and the upload let go; and the relay of the outbox."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from neve.config import CopyUploadConfig, ReleaseUploadConfig
+from neve.config import CopyUploadConfig, RelayConfig, ReleaseUploadConfig
+from stacks.archive import ArchiveStack
+from stacks.audit import AuditStack
 from stacks.functions import allow, allow_objects, allow_sending, consume, function, packed_code
 from stacks.outputs import output
-from stacks.queues import queue_with_dead_letters
+from stacks.queues import QueueWithDeadLetters, queue_with_dead_letters
+from stacks.restore import RestoreStack
+from stacks.schedules import SWEEP_RETENTION, schedule
 from stacks.settings import Settings
 from stacks.storage import StorageStack
 
@@ -19,11 +23,26 @@ _ANY_UPLOAD = "The application may call its files as it likes."
 _ANNOUNCED_FOR_S = 300
 
 
-class OffloadStack(cdk.Stack):
-    """CopyUpload and ReleaseUpload, each behind its queue, and the queue of what hosts announce."""
+# A copy in parts that outlasts one invocation asks for the next. Lambda takes that for a runaway loop and stops it
+# after 16 rounds unless it is told otherwise; a copy ends when its parts do.
+_GOES_ON = lambda_.RecursiveLoop.ALLOW
 
-    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack) -> None:
-        super().__init__(scope, construct_id, description="neve: from an upload to the content bucket")
+
+class OffloadStack(cdk.Stack):
+    """CopyUpload, ReleaseUpload and Relay, each behind its queue, and the queue of what hosts announce."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: Settings,
+        storage: StorageStack,
+        archive: ArchiveStack,
+        restore: RestoreStack,
+        audit: AuditStack,
+    ) -> None:
+        super().__init__(scope, construct_id, description="neve: from an upload to the content bucket; the outbox")
         self._settings = settings
         self._storage = storage
         self._code = packed_code(settings.lambda_platform)
@@ -31,15 +50,42 @@ class OffloadStack(cdk.Stack):
         self.release = queue_with_dead_letters(self, "Release", timeout_s=settings.release_timeout_s)
         # No function reads this one: the agents of several hosts do, which have a folder in common.
         self.announcements = queue_with_dead_letters(self, "Announcements", timeout_s=_ANNOUNCED_FOR_S)
+        self.relay = queue_with_dead_letters(
+            self, "Relay", timeout_s=settings.relay_timeout_s, retention=SWEEP_RETENTION
+        )
         self.copy_upload_function = self._copy_upload()
         self.release_upload_function = self._release_upload()
+        # All queues that functions send to.
+        self.relay_function = self._relay(
+            storage.uploads,
+            storage.collect,
+            self.release,
+            archive.bundles,
+            archive.large,
+            restore.requests,
+            restore.extract,
+            audit.audits,
+            audit.verify,
+            audit.reconciles,
+        )
+        schedule(
+            self,
+            "Relay",
+            self.relay.queue,
+            expression="rate(1 minute)",
+            message="relay",
+            description="Has Relay send what waits in the outbox",
+        )
 
         output(self, "ReleaseQueue", self.release.queue.queue_url)
         output(self, "ReleaseDeadLetterQueue", self.release.dead_letters.queue_url)
         output(self, "AnnouncementsQueue", self.announcements.queue.queue_url)
         output(self, "AnnouncementsDeadLetterQueue", self.announcements.dead_letters.queue_url)
+        output(self, "RelayQueue", self.relay.queue.queue_url)
+        output(self, "RelayDeadLetterQueue", self.relay.dead_letters.queue_url)
         output(self, "CopyUploadFunction", self.copy_upload_function.function_name)
         output(self, "ReleaseUploadFunction", self.release_upload_function.function_name)
+        output(self, "RelayFunction", self.relay_function.function_name)
         output(self, "KeyLayout", settings.key_layout)
         output(self, "AtticDays", str(settings.attic_days))
 
@@ -64,6 +110,7 @@ class OffloadStack(cdk.Stack):
             platform=settings.lambda_platform,
             timeout_s=settings.uploads_timeout_s,
             memory_mib=512,
+            recursive_loop=_GOES_ON,
         )
         for bucket in (storage.uploads_bucket, storage.content_bucket):
             allow_objects(
@@ -84,7 +131,7 @@ class OffloadStack(cdk.Stack):
         )
         allow(made, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.pointers_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
-        allow_sending(made, self.release.queue, outbox=storage.outbox_table)
+        allow_sending(made, storage.uploads.queue, self.release.queue, outbox=storage.outbox_table)
         consume(made, storage.uploads.queue, batch_size=10, max_concurrency=20)
         return made
 
@@ -114,4 +161,26 @@ class OffloadStack(cdk.Stack):
         allow(made, ["dynamodb:GetItem"], storage.pointers_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
         consume(made, self.release.queue, batch_size=10, max_concurrency=5)
+        return made
+
+    def _relay(self, *queues: QueueWithDeadLetters) -> lambda_.Function:
+        settings, storage = self._settings, self._storage
+        made = function(
+            self,
+            "Relay",
+            handler="relay.handler",
+            code=self._code,
+            config=RelayConfig(
+                outbox_table=storage.outbox_table.table_name,
+                parked_table=storage.parked_table.table_name,
+                relay_queue_url=self.relay.queue.queue_url,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.relay_timeout_s,
+            memory_mib=256,
+        )
+        allow(made, ["dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"], storage.outbox_table.table_arn)
+        allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
+        allow(made, ["sqs:SendMessage"], *(each.queue.queue_arn for each in queues))
+        consume(made, self.relay.queue, batch_size=1, max_concurrency=2)
         return made

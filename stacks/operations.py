@@ -34,6 +34,12 @@ _OVERDUE_WITHIN = cdk.Duration.hours(2)
 # The shards of a pass are sent at once, and a few run at a time.
 _SHARDS_WAIT_S = 24 * 3600
 
+# An agent that works takes what is announced at once, however much there is to do.
+_ANNOUNCED_FOR_S = 3600
+
+# Relay comes every minute.
+_OUTBOX_WAITS_S = 600
+
 # A drill begins on the first of each month, and has a day. CloudWatch looks back 7 days at most, so the sweep of drills
 # measures how long ago the last one was.
 _DRILLS_STALE_AFTER = cdk.Duration.days(40)
@@ -73,6 +79,7 @@ class OperationsStack(cdk.Stack):
             "Uploads": storage.uploads,
             "Release": offload.release,
             "Announcements": offload.announcements,
+            "Relay": offload.relay,
         }.items():
             self._dead_letters_alarm(name, queue)
 
@@ -90,6 +97,7 @@ class OperationsStack(cdk.Stack):
             "Reconcile": audit.reconcile_function,
             "CopyUpload": offload.copy_upload_function,
             "ReleaseUpload": offload.release_upload_function,
+            "Relay": offload.relay_function,
             "Resolve": serve.resolve_function,
         }.items():
             self._errors_alarm(name, function)
@@ -98,6 +106,8 @@ class OperationsStack(cdk.Stack):
         self._alarms_of_archiving(settings, storage, archive)
         self._alarms_of_restoring(settings, restore)
         self._alarms_of_proving(settings, audit)
+        self._alarms_of_offloading(settings, storage, offload)
+        self._alarms_of_serving(serve)
 
         for policy in (
             observer_policy(self, settings=settings, storage=storage, archive=archive, restore=restore, audit=audit),
@@ -234,6 +244,82 @@ class OperationsStack(cdk.Stack):
             ("Reconcile", "Reconciles", audit.reconcile_function, "a pass stands still whose message was lost"),
         ):
             self._silent_alarm(name, queue_name, function, consequence)
+
+    def _alarms_of_offloading(self, settings: Settings, storage: StorageStack, offload: OffloadStack) -> None:
+        copying = (
+            "Copying uploads is behind",
+            "uploads come faster than its concurrency allows, or are very large; they are served from the uploads "
+            "bucket meanwhile",
+        )
+        self._behind_alarm("Uploads", storage.uploads, *copying, threshold_s=_BEHIND_S + 6 * settings.uploads_timeout_s)
+        self._behind_alarm(
+            "Release",
+            offload.release,
+            "Letting uploads go is behind",
+            "they only take up room meanwhile",
+            # Each waits here until the last URL to the upload has ended.
+            threshold_s=_BEHIND_S + settings.release_after_s + 6 * settings.release_timeout_s,
+        )
+        self._behind_alarm(
+            "Announcements",
+            offload.announcements,
+            "Moving the hosts' files is behind",
+            "no agent is at work: `neve edge status` on each host. The files are where they were",
+            threshold_s=_ANNOUNCED_FOR_S,
+        )
+        self._counted_alarm(
+            "CopyUploadParked",
+            metric="parked",
+            service="CopyUpload",
+            description="CopyUpload parked an upload that it can never copy as it is. `neve parked` lists it with the "
+            "reason. It is served from the uploads bucket, where it stays, and is not archived.",
+        )
+        self._parked_message_alarm("ReleaseUpload", "the upload stays where it is")
+        self._parked_message_alarm("Relay", "`neve parked` shows the message, which its queue refuses for its own sake")
+        self._alarm(
+            "OutboxWaits",
+            cloudwatch.Metric(
+                namespace=METRICS_NAMESPACE,
+                metric_name="outbox_oldest_s",
+                dimensions_map={"service": "Relay"},
+                period=_COUNTED_WITHIN,
+                statistic="Maximum",
+            ),
+            threshold=_OUTBOX_WAITS_S,
+            comparison=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            description=f"A message has waited in the outbox for more than {_OUTBOX_WAITS_S} s, and everything behind "
+            "it waits as well. Nothing is lost. Look at the AWS Health Dashboard for SQS; if it is well, the log of "
+            "Relay says what each queue answers.",
+        )
+        self._counted_alarm(
+            "SendingDenied",
+            metric="denied",
+            service="Relay",
+            description="A function was not allowed to send a message to its queue, so Relay sent it for it. Nothing "
+            "is lost, but everything comes a minute later. The warnings `outbox` in the functions' logs say which: "
+            "deploy the stacks again, and look at what else restricts its role or the queue.",
+        )
+        self._silent_alarm(
+            "Relay", "Relay", offload.relay_function, "messages that SQS did not take would stay in the outbox"
+        )
+
+    def _alarms_of_serving(self, serve: ServeStack) -> None:
+        self._alarm(
+            "ResolveFails",
+            cloudwatch.Metric(
+                namespace="AWS/Lambda",
+                metric_name="Url5xxCount",
+                dimensions_map={"FunctionName": serve.resolve_function.function_name},
+                period=_COUNTED_WITHIN,
+                statistic="Sum",
+            ),
+            threshold=1,
+            # Who asks is told to come again; three periods in a row are a fault.
+            periods=3,
+            description="Resolve could not look files up in each of the last three periods of 5 minutes, and told who "
+            "asked to come again (503). Its log says what failed; look at the AWS Health Dashboard for DynamoDB and "
+            "S3. What is redirected already, or cached, is served all the same.",
+        )
 
     def _no_audit_alarm(self, hours: int) -> None:
         """The dead man's switch of audits: it takes an audit that ended, or a draw that found nothing to audit."""

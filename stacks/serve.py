@@ -182,18 +182,14 @@ class ServeStack(cdk.Stack):
         )
         for bucket in (storage.uploads_bucket, storage.content_bucket):
             # A presigned URL can do what its signer may.
-            allow_objects(made, ["s3:GetObject", "s3:GetObjectVersion"], bucket, ["*"], reason=_ANY_KEY)
+            allow_objects(made, ["s3:GetObject"], bucket, ["*"], reason=_ANY_KEY)
             # Without the right to list, S3 answers 403 for what is not there, and "absent" would read as "denied".
             allow(made, ["s3:ListBucket"], bucket.bucket_arn)
         allow(made, ["dynamodb:GetItem"], storage.pointers_table.table_arn)
-        allow(made, ["dynamodb:Query"], storage.files_table.table_arn)
         if settings.archived_answer == "restore":
+            allow(made, ["dynamodb:Query"], storage.files_table.table_arn)
             allow(made, ["dynamodb:GetItem"], storage.archives_table.table_arn)
-            allow(
-                made,
-                ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
-                storage.restores_table.table_arn,
-            )
+            allow(made, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.restores_table.table_arn)
             allow_sending(made, restore.requests.queue, outbox=storage.outbox_table)
         if settings.signing == "cloudfront":
             name = settings.cdn_key_parameter.removeprefix("/")

@@ -320,7 +320,7 @@ class StorageStack(cdk.Stack):
     def _pointers_table(self) -> dynamodb.Table:
         """Where each file is now, by the key that the application knows it by."""
         return self._table(
-            "PointersTable", partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING)
+            "PointersTable", partition_key=dynamodb.Attribute(name="key", type=dynamodb.AttributeType.STRING)
         )
 
     def _outbox_table(self) -> dynamodb.Table:
