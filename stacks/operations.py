@@ -14,7 +14,7 @@ from stacks.archive import ArchiveStack
 from stacks.audit import AuditStack
 from stacks.functions import METRICS_NAMESPACE
 from stacks.offload import OffloadStack
-from stacks.operators import observer_policy, operator_policy, recovery_policy
+from stacks.operators import edge_policy, observer_policy, operator_policy, recovery_policy
 from stacks.outputs import output
 from stacks.queues import QueueWithDeadLetters
 from stacks.restore import RestoreStack
@@ -110,9 +110,18 @@ class OperationsStack(cdk.Stack):
         self._alarms_of_serving(serve)
 
         for policy in (
-            observer_policy(self, settings=settings, storage=storage, archive=archive, restore=restore, audit=audit),
+            observer_policy(
+                self,
+                settings=settings,
+                storage=storage,
+                archive=archive,
+                restore=restore,
+                audit=audit,
+                offload=offload,
+            ),
             operator_policy(self, storage=storage, restore=restore, audit=audit),
             recovery_policy(self, storage=storage),
+            edge_policy(self, settings=settings, storage=storage, offload=offload),
         ):
             output(self, f"{policy.node.id}Policy", policy.managed_policy_arn)
 
@@ -248,8 +257,7 @@ class OperationsStack(cdk.Stack):
     def _alarms_of_offloading(self, settings: Settings, storage: StorageStack, offload: OffloadStack) -> None:
         copying = (
             "Copying uploads is behind",
-            "uploads come faster than its concurrency allows, or are very large; they are served from the uploads "
-            "bucket meanwhile",
+            "uploads come faster than its concurrency allows; they are served from the uploads bucket meanwhile",
         )
         self._behind_alarm("Uploads", storage.uploads, *copying, threshold_s=_BEHIND_S + 6 * settings.uploads_timeout_s)
         self._behind_alarm(

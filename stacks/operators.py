@@ -1,7 +1,8 @@
-"""What people need to run the commands of `neve`, as policies to attach to a role or a group.
+"""What the commands of `neve` need, as policies to attach to a role or a group.
 
 NeveObserver looks; NeveOperator comes on top of it and acts through the functions; NeveRecovery comes on top of it for
-the day when the index is lost. In one document they would pass IAM's 6,144 characters.
+the day when the index is lost. In one document they would pass IAM's 6,144 characters. NeveEdge is for hosts that run
+the edge agent, and stands alone.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from constructs import Construct
 from stacks.archive import ArchiveStack
 from stacks.audit import AuditStack
 from stacks.functions import ARCHIVES_ARE_NUMBERED, CHANGE_ROWS, READ_ROWS, acknowledge_objects
+from stacks.offload import OffloadStack
 from stacks.restore import RestoreStack
 from stacks.settings import Settings
 from stacks.storage import UNFINISHED_INDEX, StorageStack
 
-_PARTS = ("storage", "archive", "restore", "audit")
+_PARTS = ("storage", "archive", "restore", "audit", "offload", "serve")
+_PARTS_OF_EDGE = ("storage", "offload")
+
+# All that a pointer to a host consists of, in the table and in the condition under which the agent writes it.
+_HOST_POINTER = ["key", "place", "since", "url"]
 
 
 def observer_policy(
@@ -30,9 +36,9 @@ def observer_policy(
     archive: ArchiveStack,
     restore: RestoreStack,
     audit: AuditStack,
+    offload: OffloadStack,
 ) -> iam.ManagedPolicy:
     """Policy NeveObserver: run every command that changes nothing. It reads no archived file."""
-    stack = cdk.Stack.of(scope)
     queues = [
         storage.collect,
         archive.bundles,
@@ -45,20 +51,17 @@ def observer_policy(
         audit.verify,
         audit.drills,
         audit.reconciles,
+        storage.uploads,
+        offload.release,
+        offload.announcements,
+        offload.relay,
     ]
     policy = iam.ManagedPolicy(
         scope,
         "NeveObserver",
         description="All that the commands of neve need to look at everything",
         statements=[
-            # The names of all that follows are outputs of the stacks.
-            _allow(
-                ["cloudformation:DescribeStacks"],
-                *(
-                    stack.format_arn(service="cloudformation", resource="stack", resource_name=_stack(settings, part))
-                    for part in _PARTS
-                ),
-            ),
+            _allow_finding(scope, settings, _PARTS),
             # `neve status`: how much waits in each queue, and what has failed for good.
             _allow(
                 ["sqs:GetQueueAttributes"],
@@ -79,17 +82,14 @@ def observer_policy(
             # `neve archives ID`. Without the right to list, S3 answers 403 for what does not exist.
             _allow(["s3:GetObject"], storage.archive_bucket.arn_for_objects("manifests/*")),
             _allow(["s3:ListBucket"], storage.archive_bucket.bucket_arn),
+            # `neve where`, and what `status` tells of the outbox.
+            _allow(["dynamodb:GetItem"], storage.pointers_table.table_arn),
+            _allow(["dynamodb:Query"], storage.outbox_table.table_arn),
+            _allow(["s3:ListBucketVersions"], storage.uploads_bucket.bucket_arn, storage.content_bucket.bucket_arn),
         ],
     )
     acknowledge_objects(policy, storage.archive_bucket, ["manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
-    for part in _PARTS:
-        where = "arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack"
-        cdk.Validations.of(policy).acknowledge(
-            cdk.Acknowledgment(
-                id=f"AwsSolutions-IAM5[Resource::{where}/{_stack(settings, part)}]",
-                reason="CloudFormation gives a stack an id of its own, which comes after its name.",
-            )
-        )
+    _acknowledge_finding(policy, settings, _PARTS)
     return policy
 
 
@@ -160,6 +160,79 @@ def recovery_policy(scope: Construct, *, storage: StorageStack) -> iam.ManagedPo
     )
     acknowledge_objects(policy, storage.archive_bucket, ["archives/*", "manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
     return policy
+
+
+def edge_policy(
+    scope: Construct, *, settings: Settings, storage: StorageStack, offload: OffloadStack
+) -> iam.ManagedPolicy:
+    """Policy NeveEdge: what a host needs that runs `neve edge`.
+
+    It puts uploads and proves them, and says which files it serves itself. It can delete nothing, and no pointer that
+    it writes leads into a bucket: only CopyUpload's do.
+    """
+    policy = iam.ManagedPolicy(
+        scope,
+        "NeveEdge",
+        description="What the edge agent of neve needs",
+        statements=[
+            _allow_finding(scope, settings, _PARTS_OF_EDGE),
+            _allow(
+                [
+                    "s3:PutObject",
+                    "s3:AbortMultipartUpload",
+                    "s3:ListMultipartUploadParts",
+                    "s3:GetObject",
+                    "s3:GetObjectVersion",
+                ],
+                storage.uploads_bucket.arn_for_objects("*"),
+            ),
+            # To tell a missing upload from a forbidden one, and the order of a key's versions.
+            _allow(["s3:ListBucket", "s3:ListBucketVersions"], storage.uploads_bucket.bucket_arn),
+            _allow(["dynamodb:GetItem", "dynamodb:BatchGetItem"], storage.pointers_table.table_arn),
+            iam.PolicyStatement(
+                actions=["dynamodb:PutItem"],
+                resources=[storage.pointers_table.table_arn],
+                conditions={"ForAllValues:StringEquals": {"dynamodb:Attributes": _HOST_POINTER}},
+            ),
+            # Hosts that share a folder share its announcements.
+            _allow(
+                [
+                    "sqs:SendMessage",
+                    "sqs:ReceiveMessage",
+                    "sqs:DeleteMessage",
+                    "sqs:ChangeMessageVisibility",
+                    "sqs:GetQueueAttributes",
+                ],
+                offload.announcements.queue.queue_arn,
+            ),
+        ],
+    )
+    acknowledge_objects(policy, storage.uploads_bucket, ["*"], reason="A host's files may have any name.")
+    _acknowledge_finding(policy, settings, _PARTS_OF_EDGE)
+    return policy
+
+
+def _allow_finding(scope: Construct, settings: Settings, parts: Sequence[str]) -> iam.PolicyStatement:
+    """The names of everything are outputs of the stacks."""
+    stack = cdk.Stack.of(scope)
+    return _allow(
+        ["cloudformation:DescribeStacks"],
+        *(
+            stack.format_arn(service="cloudformation", resource="stack", resource_name=_stack(settings, part))
+            for part in parts
+        ),
+    )
+
+
+def _acknowledge_finding(policy: iam.ManagedPolicy, settings: Settings, parts: Sequence[str]) -> None:
+    where = "arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack"
+    for part in parts:
+        cdk.Validations.of(policy).acknowledge(
+            cdk.Acknowledgment(
+                id=f"AwsSolutions-IAM5[Resource::{where}/{_stack(settings, part)}]",
+                reason="CloudFormation gives a stack an id of its own, which comes after its name.",
+            )
+        )
 
 
 def _stack(settings: Settings, part: str) -> str:
