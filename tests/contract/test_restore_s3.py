@@ -22,6 +22,7 @@ from neve.aws.content import S3Content
 from neve.aws.destinations import S3Destination
 from neve.aws.glacier import S3ArchiveReader, S3Glacier, copy_status
 from neve.aws.ledger import LEDGER
+from neve.domain import large
 from neve.domain.index import ArchiveRow, ArchiveState
 from neve.domain.large import Range
 from neve.domain.manifest import Kind, Source, archive_key
@@ -459,7 +460,7 @@ def large_source(body: bytes = LARGE) -> Source:
 @pytest.fixture
 def in_parts(aws: Side, monkeypatch: pytest.MonkeyPatch) -> S3Destination:
     """A destination that copies in two parts, one after the other."""
-    monkeypatch.setattr(destinations, "THREADS", 1)
+    monkeypatch.setattr(large, "WAVE", 1)
     return replace(aws.behind.destination, single_copy_bytes=1, cut=lambda _: PARTS)  # type: ignore[union-attr]
 
 

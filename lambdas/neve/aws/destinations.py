@@ -5,23 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import takewhile
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError, FlexibleChecksumError, ParamValidationError
 from urllib3.exceptions import HTTPError
 
 from neve.aws.content import full_checksums, has_md5_etag
-from neve.aws.copies import STANDS, Upload
+from neve.aws.copies import STANDS, PartCopier
+from neve.aws.describing import describing, sending_expires
 from neve.aws.faults import ASLEEP, code, passing, status, transient
 from neve.aws.glacier import copy_status, opening, where
 from neve.domain.index import ArchiveRow
-from neve.domain.large import CRC64NVME, SHA256, SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
+from neve.domain.large import SHA256, SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
 from neve.domain.manifest import Source
 from neve.domain.restore import Item, bucket_of, key_of
 from neve.domain.thaw import needs_thaw
@@ -37,14 +35,6 @@ TRIES = 4
 COMPARE_BYTES = 1024**3
 """An object that S3 states nothing comparable of is read, to tell whether it is identical, up to this size."""
 CHUNK_BYTES = 1024 * 1024
-
-THREADS = 16
-MARGIN = timedelta(seconds=60)
-"""What a wave of 16 parts of 512 MiB may take; another one is begun only if so much time is left. The first one always
-is: whatever the timeout, every try makes some headway."""
-
-_CLASSES = ("STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY")
-"""Storage classes that are set again. The others are STANDARD, belong to special buckets, or are asleep at once."""
 
 _PASSING = (
     "BadDigest",
@@ -113,10 +103,8 @@ class S3Destination:
     cut: Callable[[int], list[Range]] = ranges
 
     def __post_init__(self) -> None:
-        """Let the clients send Expires as the text that it was: boto3 takes a time only, and writes it anew."""
         for client in (self.client, self.copies):
-            client.meta.events.register("before-parameter-build.s3", _keep_expires, unique_id="neve-keep-expires")
-            client.meta.events.register("before-call.s3", _send_expires, unique_id="neve-send-expires")
+            sending_expires(client)
 
     def put(self, item: Item, source: Source, body: bytes, *, overwrite: datetime | None) -> Placed:
         """See neve.ports.Destination. What stands there is looked at only if it is in the way: requests cost."""
@@ -125,7 +113,7 @@ class S3Destination:
 
         def write(condition: Mapping[str, Any]) -> Placed:
             answer = self.client.put_object(
-                **place.named, Body=body, ChecksumSHA256=checksum, **_described(source), **condition
+                **place.named, Body=body, ChecksumSHA256=checksum, **describing(source), **condition
             )
             return Placed(version_id=answer.get("VersionId", NULL_VERSION))
 
@@ -251,7 +239,7 @@ class S3Destination:
         answer = self.copies.copy_object(
             **job.place.named,
             **self._pinned(job.archive),
-            **_described(job.source),
+            **describing(job.source),
             **condition,
             MetadataDirective="REPLACE",
             TaggingDirective="REPLACE",
@@ -260,61 +248,16 @@ class S3Destination:
         return _proved(job, answer["CopyObjectResult"], answer.get("VersionId", NULL_VERSION))
 
     def _copy_parts(self, job: _Copy, condition: Mapping[str, Any]) -> Placed | None:
-        wanted = self.cut(job.source.size_bytes)
-        upload, there = self._begun(job.place, wanted) or (self._begin(job), {})
-        etags = dict(there)
-        missing = [part for part in wanted if part.number not in there]
-        with ThreadPoolExecutor(THREADS) as pool:
-            for start in range(0, len(missing), THREADS):
-                if start and self.clock() + MARGIN > job.until:
-                    return None
-                wave = missing[start : start + THREADS]
-                copied = pool.map(lambda part: upload.copy(part, self._pinned(job.archive)), wave)
-                etags.update(zip((part.number for part in wave), copied, strict=True))
-        return self._complete(job, upload, etags, condition, resumed=bool(there))
-
-    def _begin(self, job: _Copy) -> Upload:
-        answer = self.copies.create_multipart_upload(
-            **job.place.named, ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT", **_described(job.source)
+        answer = PartCopier(self.copies, self.clock, self.cut).copy(
+            job.place.bucket,
+            job.place.key,
+            source=job.source,
+            pinned=self._pinned(job.archive),
+            condition=condition,
+            until=job.until,
+            once=not job.overwrite,
         )
-        return Upload(self.copies, job.place.bucket, job.place.key, answer["UploadId"])
-
-    def _begun(self, place: _Place, wanted: list[Range]) -> tuple[Upload, Mapping[int, str]] | None:
-        """The upload that an earlier call has begun, with the ETags of its parts; None if there is none.
-
-        An upload in parts of other sizes, or without any, may be somebody else's and is left alone. Should one that is
-        not neve's look like it all the same, S3 refuses to complete it, because the bytes have another checksum.
-        """
-        sizes = {part.number: part.last - part.first + 1 for part in wanted}
-        pages = self.copies.get_paginator("list_multipart_uploads").paginate(Bucket=place.bucket, Prefix=place.key)
-        listed = (upload for page in pages for upload in page.get("Uploads", []))
-        for upload in takewhile(lambda upload: upload["Key"] == place.key, listed):  # they come in the order of keys
-            if upload.get("ChecksumAlgorithm") != CRC64NVME:
-                continue
-            found = Upload(self.copies, place.bucket, place.key, upload["UploadId"])
-            parts = found.parts()
-            if parts and all(sizes.get(number) == part.size_bytes for number, part in parts.items()):
-                return found, {number: part.etag for number, part in parts.items()}
-        return None
-
-    def _complete(
-        self, job: _Copy, upload: Upload, etags: Mapping[int, str], condition: Mapping[str, Any], *, resumed: bool
-    ) -> Placed:
-        """Join the parts, and have S3 refuse them if their checksum is not the manifest's."""
-        expected = job.source.checksums.get(CRC64NVME)
-        stated = {"ChecksumCRC64NVME": expected, "ChecksumType": "FULL_OBJECT"} if expected else {}
-        try:
-            answer = upload.complete(etags, **stated, **condition)
-        except ClientError as error:
-            differs = code(error) == "BadDigest"
-            if differs or (status(error) == 412 and not job.overwrite):  # it is of no more use
-                self.copies.abort_multipart_upload(**job.place.named, UploadId=upload.id)
-            if differs and not resumed:
-                raise SourceDamaged(
-                    f"{where(job.archive)}: the parts copied to {job.place} have not the checksum its manifest states"
-                ) from error
-            raise
-        return _proved(job, answer, answer.get("VersionId", NULL_VERSION))
+        return _proved(job, answer, answer.get("VersionId", NULL_VERSION)) if answer else None
 
     def _pinned(self, archive: ArchiveRow) -> Any:
         named = {"Bucket": self.archive_bucket, "Key": archive.object_key, "VersionId": archive.object_version_id}
@@ -382,39 +325,3 @@ def _proved(job: _Copy, stated: Mapping[str, Any], version_id: str) -> Placed:
             f"{where(job.archive)}: its copy {job.place} version {version_id} has not the checksum its manifest states"
         )
     return Placed(version_id=version_id, unproven=same is None)
-
-
-def _described(source: Source) -> Any:
-    """The parameters that give an object what is known of the source."""
-    encodings = [name.strip() for name in source.content_encoding.split(",")]
-    tags = {name: value for name, value in source.tags.items() if not name.startswith("aws:")}  # only AWS sets those
-    texts = {
-        "ContentType": source.content_type,
-        "ContentEncoding": ",".join(name for name in encodings if name != "aws-chunked"),  # of a transfer that is over
-        "ContentLanguage": source.content_language,
-        "ContentDisposition": source.content_disposition,
-        "CacheControl": source.cache_control,
-        "ExpiresText": source.expires,
-        "WebsiteRedirectLocation": source.website_redirect,
-        "StorageClass": source.storage_class if source.storage_class in _CLASSES else "",
-        "Tagging": urlencode(tags, quote_via=quote),
-    }
-    described: dict[str, Any] = {name: _header(text) for name, text in texts.items() if text}
-    return described | {"Metadata": {name: _header(text) for name, text in source.user_metadata.items()}}
-
-
-def _header(text: str) -> str:
-    """The text as a header can carry it; S3 decodes what is encoded by RFC 2047 (user guide, "object metadata")."""
-    if text.isascii() and text.isprintable():
-        return text
-    return f"=?UTF-8?B?{base64.b64encode(text.encode()).decode()}?="
-
-
-def _keep_expires(*, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    if "ExpiresText" in params:
-        context["neve_expires"] = params.pop("ExpiresText")
-
-
-def _send_expires(*, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    if "neve_expires" in context:
-        params["headers"]["Expires"] = context["neve_expires"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 MIB = 1024 * 1024
 SINGLE_COPY_BYTES = 5 * 1024 * MIB
@@ -12,6 +14,11 @@ PART_BYTES = 512 * MIB
 MAX_PART_BYTES = 5 * 1024 * MIB
 MAX_PARTS = 10_000
 """A part copied has 5 MiB to 5 GiB, and an upload at most 10,000 (S3 user guide, "Multipart upload limits")."""
+
+WAVE = 16
+MARGIN = timedelta(seconds=60)
+"""What a wave of 16 parts of 512 MiB may take; another one is begun only if so much time is left. The first one always
+is: whatever the timeout, every try makes some headway."""
 
 SHA256 = "SHA256"
 CRC64NVME = "CRC64NVME"
@@ -40,6 +47,23 @@ def ranges(size_bytes: int) -> list[Range]:
         Range(number=number, first=first, last=min(first + part_bytes, size_bytes) - 1)
         for number, first in enumerate(range(0, size_bytes, part_bytes), start=1)
     ]
+
+
+def in_waves(
+    parts: Sequence[Range], copy: Callable[[Range], str], *, clock: Callable[[], datetime], until: datetime
+) -> dict[int, str] | None:
+    """Have `copy` make the parts, a wave of them at once; the ETags by their numbers, None if the time did not suffice.
+
+    Raises what `copy` raises, once its wave is over.
+    """
+    etags: dict[int, str] = {}
+    with ThreadPoolExecutor(WAVE) as pool:
+        for start in range(0, len(parts), WAVE):
+            if start and clock() + MARGIN > until:
+                return None
+            wave = parts[start : start + WAVE]
+            etags.update(zip((part.number for part in wave), pool.map(copy, wave), strict=True))
+    return etags
 
 
 def proof_algorithm(size_bytes: int, source: Mapping[str, str]) -> str:

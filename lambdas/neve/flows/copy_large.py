@@ -10,13 +10,12 @@ archived before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from neve.domain.bundle import Bundle, distinct, write_request
 from neve.domain.events import announcements
-from neve.domain.large import SINGLE_COPY_BYTES, Range, proof_algorithm, proven, ranges
+from neve.domain.large import SINGLE_COPY_BYTES, Range, in_waves, proof_algorithm, proven, ranges
 from neve.domain.manifest import Manifest, Source, archive_key, parse_source, render_source, single
 from neve.domain.outcome import Outcome, Written
 from neve.domain.parked import Parked, Reason, reason_for
@@ -25,11 +24,6 @@ from neve.errors import SourceLost, SourceUnavailable, Transient
 from neve.flows.commit import Committer, claimed, disown, is_of, numbered
 from neve.flows.rescue import Proof, damaged, proof_of, unrescued
 from neve.ports import ArchiveStore, Bundles, Content, Files, ParkingLot, Queue, StoredArchive
-
-THREADS = 16
-MARGIN = timedelta(seconds=60)
-"""What a wave of 16 parts of 512 MiB may take; another one is begun only if so much time is left. The first one always
-is: whatever the timeout, every try makes some headway."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,15 +170,15 @@ class LargeCopier:
             upload_id = self.bundles.record_upload(bundle.id, previous=upload_id, upload_id=started)
             etags = self.store.uploaded(key, upload_id) or {}
         missing = [part for part in self.cut(version.size_bytes) if part.number not in etags]
-        done = dict(etags)
-        with ThreadPoolExecutor(THREADS) as pool:
-            for start in range(0, len(missing), THREADS):
-                if start and self.clock() + MARGIN > until:
-                    return False
-                wave = missing[start : start + THREADS]
-                copied = pool.map(lambda part: self.store.copy_part(key, upload_id, version, part), wave)
-                done.update(zip((part.number for part in wave), copied, strict=True))
-        self.store.complete_upload(key, upload_id, done)
+        copied = in_waves(
+            missing,
+            lambda part: self.store.copy_part(key, upload_id, version, part),
+            clock=self.clock,
+            until=until,
+        )
+        if copied is None:
+            return False
+        self.store.complete_upload(key, upload_id, {**etags, **copied})
         return True
 
     def _give_up(self, bundle: Bundle, reason: Reason, *, detail: str, version: ObjectVersion | None = None) -> Written:
