@@ -64,11 +64,8 @@ CREATE INDEX IF NOT EXISTS attic_look ON attic (folder, look_at);
 CREATE INDEX IF NOT EXISTS attic_path ON attic (folder, path);
 """
 
-WAITING, KEPT, QUEUED = "", "kept", "queued"
-"""Owners that nobody is: an announcement waits, its file was copied and stays where it is, a shared queue has it."""
-_NOBODY = (WAITING, KEPT, QUEUED)
-QUEUED_S = 86_400
-"""A file that a shared queue was told of and that is still there so much later is announced anew."""
+WAITING, KEPT = "", "kept"
+"""Owners that nobody is: an announcement waits, or its file was copied and stays where it is."""
 
 
 class JournalUnfit(NeveError):
@@ -110,6 +107,7 @@ class Move:
     size_bytes: int
     sha256: str
     version_id: str
+    since: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +131,7 @@ class Standing:
 
     announcement: Announcement | None
     state: str
-    """waiting, worked on, queued (another host may have it), kept; "" without an announcement."""
+    """waiting, worked on, kept; "" without an announcement."""
     why: str
     next_try: datetime | None
     upload: Upload | None
@@ -207,57 +205,30 @@ class Journal:
     # -- Announcements
 
     def put(self, found: Sequence[Found]) -> int:
-        """See Announcements."""
-        with self._transaction() as database:
-            news = self._news_of(database, found)
-            self._write(database, news, WAITING, self._clock().timestamp())
-            self._more.notify_all()
-        return len(news)
-
-    def news(self, found: Sequence[Found]) -> list[Announcement]:
-        """What of `found` is news, as Announcements.put says, each with its number. Nothing is noted: see queued."""
-        with self._transaction() as database:
-            return self._news_of(database, found)
-
-    def queued(self, announcements: Sequence[Announcement]) -> None:
-        """Note what has been sent to a queue that hosts share, so that it is no news for a day."""
-        with self._transaction() as database:
-            now = self._clock().timestamp()
-            self._write(database, announcements, QUEUED, now + QUEUED_S)
-            database.execute("DELETE FROM announced WHERE owner = ? AND due_at < ?", (QUEUED, now))
-
-    def _news_of(self, database: sqlite3.Connection, found: Sequence[Found]) -> list[Announcement]:
+        """See Announcements. Who works on an earlier announcement of a file goes on; it is taken again after that."""
         now = self._clock().timestamp()
         latest = {(each.folder, each.path): each for each in found}
-        fresh = [each for each in latest.values() if _is_news(database, each, now)]
-        if not fresh:
-            return []
-        (last,) = database.execute(
-            "UPDATE journal SET value = value + ? WHERE part = 'sequence' RETURNING value", (len(fresh),)
-        ).fetchone()
-        return [
-            Announcement(found=each, host=self._host, sequence=number)
-            for number, each in enumerate(fresh, last - len(fresh) + 1)
-        ]
-
-    def _write(
-        self, database: sqlite3.Connection, announcements: Iterable[Announcement], owner: str, due_at: float
-    ) -> None:
-        """Note announcements. Who works on an earlier one of a file goes on, and it is taken again after that."""
-        now = self._clock().timestamp()
-        database.executemany(
-            f"INSERT INTO announced ({_ANNOUNCED}, owner, due_at, tries, why, announced_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', ?) ON CONFLICT (folder, path) DO UPDATE SET "
-            "key = excluded.key, size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, "
-            "device = excluded.device, keep = excluded.keep, sequence = excluded.sequence, "
-            "due_at = excluded.due_at, tries = 0, why = '', announced_at = excluded.announced_at, "
-            "owner = CASE WHEN owner IN ('', 'kept', 'queued') THEN excluded.owner ELSE owner END",
-            [
-                (*_place(found), found.key, *_seen(found.seen), found.keep, each.sequence, owner, due_at, now)
-                for each in announcements
-                for found in [each.found]
-            ],
-        )
+        with self._transaction() as database:
+            fresh = [each for each in latest.values() if _is_news(database, each)]
+            if not fresh:
+                return 0
+            (last,) = database.execute(
+                "UPDATE journal SET value = value + ? WHERE part = 'sequence' RETURNING value", (len(fresh),)
+            ).fetchone()
+            database.executemany(
+                f"INSERT INTO announced ({_ANNOUNCED}, owner, due_at, tries, why, announced_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, 0, '', ?) ON CONFLICT (folder, path) DO UPDATE SET "
+                "key = excluded.key, size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, "
+                "device = excluded.device, keep = excluded.keep, sequence = excluded.sequence, "
+                "due_at = excluded.due_at, tries = 0, why = '', announced_at = excluded.announced_at, "
+                f"owner = CASE owner WHEN '{KEPT}' THEN '' ELSE owner END",
+                [
+                    (*_place(each), each.key, *_seen(each.seen), each.keep, number, now, now)
+                    for number, each in enumerate(fresh, last - len(fresh) + 1)
+                ],
+            )
+            self._more.notify_all()
+        return len(fresh)
 
     def take(self, limit: int, *, wait_s: float = 0) -> Sequence[Taken]:
         """See Announcements. What a dead process had is taken like the rest."""
@@ -342,14 +313,13 @@ class Journal:
     def begin_moves(self, moves: Sequence[Move]) -> None:
         """Note moves before they are made."""
         self._hold_name()
-        now = self._clock().timestamp()
         with self._transaction() as database:
             database.executemany(
                 "INSERT INTO moves VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         move.token, self.owner, move.folder, move.path, move.key,
-                        move.size_bytes, bytes.fromhex(move.sha256), move.version_id, now,
+                        move.size_bytes, bytes.fromhex(move.sha256), move.version_id, move.since.timestamp(),
                     )
                     for move in moves
                 ],
@@ -380,12 +350,13 @@ class Journal:
         with self._transaction() as database:
             database.execute("UPDATE moves SET owner = ? WHERE owner = ''", (self.owner,))
             rows = database.execute(
-                "SELECT token, folder, path, key, size, sha256, version_id FROM moves WHERE owner = ?", (self.owner,)
+                "SELECT token, folder, path, key, size, sha256, version_id, since FROM moves WHERE owner = ?",
+                (self.owner,),
             ).fetchall()
         return [
             Move(
                 token=row[0], folder=row[1], path=row[2], key=row[3],
-                size_bytes=row[4], sha256=row[5].hex(), version_id=row[6],
+                size_bytes=row[4], sha256=row[5].hex(), version_id=row[6], since=_time(row[7]),
             )
             for row in rows
         ]  # fmt: skip
@@ -428,7 +399,7 @@ class Journal:
                 (now.timestamp(),),
             ).fetchone()
             worked_on, worked_oldest = database.execute(
-                "SELECT count(*), min(announced_at) FROM announced WHERE owner NOT IN ('', 'kept', 'queued')"
+                "SELECT count(*), min(announced_at) FROM announced WHERE owner NOT IN ('', 'kept')"
             ).fetchone()
             (kept,) = database.execute("SELECT count(*) FROM announced WHERE owner = 'kept'").fetchone()
             (for_pointers,) = database.execute(
@@ -473,7 +444,7 @@ class Journal:
             attic = database.execute(
                 f"SELECT {_REMAINS} FROM attic WHERE folder = ? AND path = ? ORDER BY moved_at", (folder, path)
             ).fetchall()
-        state = "" if row is None else {WAITING: "waiting", KEPT: "kept", QUEUED: "queued"}.get(row[9], "worked on")
+        state = "" if row is None else {WAITING: "waiting", KEPT: "kept"}.get(row[9], "worked on")
         return Standing(
             announcement=_announcement(row, self._host) if row else None,
             state=state,
@@ -487,7 +458,7 @@ class Journal:
         """How many announced files of a folder are not done."""
         with self._reading() as database:
             (count,) = database.execute(
-                "SELECT count(*) FROM announced WHERE folder = ? AND owner NOT IN ('kept', 'queued')", (folder,)
+                "SELECT count(*) FROM announced WHERE folder = ? AND owner != 'kept'", (folder,)
             ).fetchone()
         return int(count)
 
@@ -513,7 +484,7 @@ class Journal:
                 "SELECT DISTINCT owner FROM announced WHERE owner > '' UNION SELECT DISTINCT owner FROM moves"
             ).fetchall()
         for (owner,) in rows:
-            if owner not in (*_NOBODY, self.owner) and self._is_dead(owner):
+            if owner not in (WAITING, KEPT, self.owner) and self._is_dead(owner):
                 self._free(owner)
 
     def _is_dead(self, owner: str) -> bool:
@@ -594,16 +565,14 @@ def _owners(path: Path) -> Path:
     return path.with_name(path.name + "-owners")
 
 
-def _is_news(database: sqlite3.Connection, found: Found, now: float) -> bool:
+def _is_news(database: sqlite3.Connection, found: Found) -> bool:
     row = database.execute(
-        "SELECT size, mtime_ns, inode, device, keep, key, owner, due_at FROM announced WHERE folder = ? AND path = ?",
-        _place(found),
+        "SELECT size, mtime_ns, inode, device, keep, key FROM announced WHERE folder = ? AND path = ?", _place(found)
     ).fetchone()
     if row is None:
         return True
     unchanged = Seen(size_bytes=row[0], mtime_ns=row[1], inode=row[2], device=row[3]).same_bytes_as(found.seen)
-    forgotten = row[6] == QUEUED and not now <= row[7] <= now + QUEUED_S
-    return not unchanged or forgotten or row[5] != found.key or (bool(row[4]) and not found.keep)
+    return not unchanged or row[5] != found.key or (bool(row[4]) and not found.keep)
 
 
 def _place(found: Found) -> tuple[str, str]:
