@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from operator import index
 
@@ -18,6 +19,7 @@ FORMAT = "neve-announcement"
 VERSION = 1
 RESERVED = ".neve"
 """Names that begin with this are neve's own: attics, and the keys that CopyUpload takes nothing from."""
+_LEADS_OUT = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +56,8 @@ class Found:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        if any(part in ("", ".", "..") for part in self.path.split("/")) or "\0" in self.path:
+        if _LEADS_OUT.search(self.path):
             raise ValueError(f"no path below a folder: {self.path!r}")
-        refuse_key(self.key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ def parse(body: str) -> Announcement:
         fields = json.loads(body)
         if (fields["format"], fields["version"]) != (FORMAT, VERSION):
             raise EventInvalid(f"not an announcement of version {VERSION}: {fields['format']} {fields['version']}")
+        refuse_key(str(fields["key"]))
         size_bytes, mtime_ns, inode, device = (index(number) for number in fields["seen"])
         return Announcement(
             found=Found(

@@ -112,31 +112,32 @@ class Finder:
 
     def _look(self, folder: Folder, path: str, *, inside: bool = False) -> None:
         """Look at a file, and keep it for the next announcement if it is finished; else it waits or is left alone."""
-        where = os.fspath(folder.path / path)
         try:
             key = folder.key_of(path)
             sight = self.see(folder, path)
-        except ValueError as error:
-            self.left.count(Reason.NAME, where, str(error))
         except IsADirectoryError:
             if inside:
                 self._scan_inside(folder, path)
-        except NotRegular:
-            self.left.count(Reason.SPECIAL, where)
-        except PermissionError:
-            self.left.count(Reason.UNREADABLE, where, f"let this user (uid {os.geteuid()}) read it")
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                self.left.count(Reason.LINK, where)
-            elif error.errno == errno.ENXIO:
-                self.left.count(Reason.SPECIAL, where)
-            elif error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):  # it has gone
-                self.left.count(Reason.UNREADABLE, where, str(error.strerror))
+        except (ValueError, OSError) as error:
+            self._leave(folder, path, error)
         else:
             if self.waiting.judge(folder, path, sight, self.monotonic()):
                 self._ready.append(Found(folder=folder.name, path=path, key=key, seen=sight.seen, keep=self.keep))
             return
         self.waiting.forget(folder, path)
+
+    def _leave(self, folder: Folder, path: str, error: ValueError | OSError) -> None:
+        where = os.fspath(folder.path / path)
+        if isinstance(error, ValueError):
+            self.left.count(Reason.NAME, where, str(error))
+        elif isinstance(error, NotRegular) or error.errno == errno.ENXIO:  # a socket, or a device without a driver
+            self.left.count(Reason.SPECIAL, where)
+        elif error.errno == errno.ELOOP:
+            self.left.count(Reason.LINK, where)
+        elif isinstance(error, PermissionError):
+            self.left.count(Reason.UNREADABLE, where, f"let this user (uid {os.geteuid()}) read it")
+        elif error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):  # it has gone
+            self.left.count(Reason.UNREADABLE, where, str(error.strerror))
 
     def _scan_inside(self, folder: Folder, path: str) -> None:
         if len(self._scans) < SCANS:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,12 +70,15 @@ class Settings:
     scan_every_s: float
     folders: tuple[Folder, ...]
 
+    @cached_property
+    def _private(self) -> tuple[str, tuple[str, ...]]:
+        inside = (self.spool, *(folder.attic for folder in self.folders))
+        return os.fspath(self.journal), tuple(f"{path}/" for path in inside)
+
     def is_private(self, path: str) -> bool:
         """Whether an absolute path is, or is in, an attic or the spool, or is the journal's or lies beside it."""
-        inside = (os.fspath(own) for own in (self.spool, *(folder.attic for folder in self.folders)))
-        return path.startswith(os.fspath(self.journal)) or any(
-            path == own or path.startswith(own + "/") for own in inside
-        )
+        journal, inside = self._private
+        return path.startswith(journal) or f"{path}/".startswith(inside)
 
     def folder(self, name: str) -> Folder | None:
         """The folder of that name; None if this host has none."""
