@@ -29,6 +29,7 @@ import extract
 import plan_restore
 import reconcile
 import relay
+import resolve
 import start_audit
 import sweep
 import sweep_restores
@@ -45,7 +46,9 @@ from neve.aws.glacier import S3ArchiveReader, S3Glacier
 from neve.aws.ledger import LEDGER
 from neve.aws.outbox_table import DynamoOutbox
 from neve.aws.parked_table import DynamoParkingLot
+from neve.aws.pointers_table import DynamoPointers
 from neve.aws.queue import SqsQueue
+from neve.aws.recalls_table import DynamoRecalls
 from neve.aws.restores_table import DynamoRestores
 from neve.aws.sending import sender
 from neve.aws.sources import S3Sources
@@ -59,6 +62,7 @@ from neve.config import (
     PlanRestoreConfig,
     ReconcileConfig,
     RelayConfig,
+    ResolveConfig,
     StartAuditConfig,
     SweepConfig,
     SweepRestoresConfig,
@@ -80,7 +84,7 @@ if TYPE_CHECKING:
 
 CONTENT, ARCHIVE, ELSEWHERE = "content-bucket", "archive-bucket", "another-bucket"
 FILES, ARCHIVES, RESTORES, AUDITS, PARKED = "files", "archives", "restores", "audits", "parked"
-OUTBOX = "outbox"
+OUTBOX, POINTERS, UPLOADS = "outbox", "pointers", "uploads-bucket"
 REGION = "us-east-1"
 TOPICS = ("restored", "alerts")
 """Each with a queue of its name that hears what it is told."""
@@ -314,6 +318,14 @@ class MotoCloud:
         return S3Destination(clients.s3(), clients.s3(clients.PATIENT), ARCHIVE, invocation.now)
 
     @property
+    def pointers(self) -> DynamoPointers:
+        return DynamoPointers(clients.dynamodb(), POINTERS)
+
+    @property
+    def recalls(self) -> DynamoRecalls:
+        return DynamoRecalls(clients.dynamodb(), RESTORES)
+
+    @property
     def topic(self) -> SnsTopic:
         """The topic `restored`; the queue of that name is told what it is told."""
         return SnsTopic(clients.sns(), self.topic_arn)
@@ -402,7 +414,7 @@ def _forget() -> None:
     made += [plan_restore.config, plan_restore.planner, extract.config, extract.extractor]
     made += [sweep_restores.config, sweep_restores.sweeper]
     made += [drill.config, drill.driller, reconcile.config, reconcile.reconciler]
-    made += [relay.config, relay.relay, sender]
+    made += [relay.config, relay.relay, sender, resolve.config, resolve.rules, resolve.resolver]
     made += [start_audit.config, start_audit.starter, verify_audit.config, verify_audit.verifier]
     for function in made:
         function.cache_clear()
@@ -459,8 +471,8 @@ def _shared_clients() -> Iterator[None]:
     s3, dynamodb, sqs, sns = _clients()
     with (
         patch.object(clients, "s3", lambda *_: s3),
-        patch.object(clients, "dynamodb", lambda: dynamodb),
-        patch.object(clients, "sqs", lambda: sqs),
+        patch.object(clients, "dynamodb", lambda *_: dynamodb),
+        patch.object(clients, "sqs", lambda *_: sqs),
         patch.object(clients, "sns", lambda: sns),
     ):
         yield
@@ -484,12 +496,13 @@ def moto_cloud(
         glacier_as_on_aws() as glacier,
     ):
         _forget()
-        for bucket in (CONTENT, ARCHIVE, ELSEWHERE):
+        for bucket in (CONTENT, ARCHIVE, ELSEWHERE, UPLOADS):
             clients.s3().create_bucket(Bucket=bucket)
             clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         _make_table(FILES, ("shard", "N"), ("sort", "B"))
         _make_table(PARKED, ("id", "S"), None)
         _make_table(OUTBOX, ("pk", "S"), ("sk", "S"))
+        _make_table(POINTERS, ("key", "S"), None)
         for table in (ARCHIVES, RESTORES, AUDITS):
             _make_table_with_index(table)
         urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS)}
@@ -558,6 +571,27 @@ def moto_cloud(
                 budget_usd=100,
             ),
             VerifyAuditConfig(**audits, **queues, requests_queue_url=urls["requests"], repair="by-hand"),
+            ResolveConfig(
+                uploads_bucket=UPLOADS,
+                content_bucket=CONTENT,
+                pointers_table=POINTERS,
+                files_table=FILES,
+                archives_table=ARCHIVES,
+                restores_table=RESTORES,
+                outbox_table=OUTBOX,
+                requests_queue_url=urls["requests"],
+                key_layout="as-is",
+                cdn_urls="https://cdn.example.com",
+                cdn_choice="by-key",
+                private_prefixes="private/",
+                signing="s3",
+                cdn_key_id="",
+                cdn_key_parameter="",
+                archived_answer="not-found",
+                redirect_max_age_s=300,
+                upload_url_s=60,
+                signed_url_s=600,
+            ),
             RelayConfig(outbox_table=OUTBOX, parked_table=PARKED, relay_queue_url=urls["relay"]),
             SweepRestoresConfig(
                 archives_table=ARCHIVES, outbox_table=OUTBOX, sweep_queue_url=urls["sweep_restores"], **restores
