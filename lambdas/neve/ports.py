@@ -721,8 +721,8 @@ class Uploads(Protocol):
         Raises SourceDamaged if their number is not the version's.
         """
 
-    def current(self, bucket: str, key: str) -> Source | None:
-        """The current version of a key; None if there is none, or a delete marker. Raises SourceUnfit, Transient."""
+    def current(self, bucket: str, key: str) -> ObjectVersion | None:
+        """The current version of a key, without a sequencer; None if there is none, or a delete marker."""
 
     def copy(
         self,
@@ -731,7 +731,7 @@ class Uploads(Protocol):
         content_key: str,
         *,
         source: Source | None,
-        onto: Source | None,
+        onto: ObjectVersion | None,
         until: datetime,
     ) -> ContentCopy | NotCopied:
         """Copy a version to `content_key` in the content bucket, with its metadata and tags.

@@ -65,16 +65,16 @@ class S3Uploads:
             raise SourceDamaged(f"{version.key!r} version {version.version_id}: {size_bytes} bytes were read")
         return {SHA256: base64.b64encode(sha256.digest()).decode(), CRC64NVME: crc64.stated(crc)}
 
-    def current(self, bucket: str, key: str) -> Source | None:
+    def current(self, bucket: str, key: str) -> ObjectVersion | None:
         """See neve.ports.Uploads."""
         with transient():
             try:
-                answer = self.client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+                answer = self.client.head_object(Bucket=bucket, Key=key)
             except ClientError as error:
                 if status(error) == 404:
                     return None
                 raise
-        version = ObjectVersion(
+        return ObjectVersion(
             key=key,
             version_id=answer.get("VersionId", NULL_VERSION),
             size_bytes=answer["ContentLength"],
@@ -82,8 +82,6 @@ class S3Uploads:
             sequencer="",
             event_at=answer["LastModified"],
         )
-        with reading(version):
-            return described(self.client, bucket, version, answer)
 
     def copy(
         self,
@@ -92,7 +90,7 @@ class S3Uploads:
         content_key: str,
         *,
         source: Source | None,
-        onto: Source | None,
+        onto: ObjectVersion | None,
         until: datetime,
     ) -> ContentCopy | NotCopied:
         """See neve.ports.Uploads."""

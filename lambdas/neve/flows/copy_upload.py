@@ -138,7 +138,7 @@ class UploadCopier:
         for _ in range(TRIES):
             if onto and onto.size_bytes == upload.size_bytes:
                 source = source or self._describe(upload)
-                if is_copy(source, onto):
+                if self._stands(source, onto):
                     return Ending.ADOPTED, onto.version_id
             made = self.uploads.copy(self.uploads_bucket, upload, content_key, source=source, onto=onto, until=until)
             if made is NotCopied.UNFINISHED:
@@ -149,6 +149,12 @@ class UploadCopier:
             source = self._describe(upload)  # raises if it is the source that is gone
             onto = self.uploads.current(self.content_bucket, content_key)
         raise Transient(f"{content_key!r} is being written by others")
+
+    def _stands(self, source: Source, standing: ObjectVersion) -> bool:
+        try:
+            return is_copy(source, self.uploads.describe(self.content_bucket, standing))
+        except SourceUnavailable:
+            return False
 
     def _describe(self, upload: ObjectVersion) -> Source:
         source = self.uploads.describe(self.uploads_bucket, upload)
@@ -161,10 +167,10 @@ class UploadCopier:
         What S3 states is asked for only if the ETags do not prove it, and the bytes are read only if nothing does.
         """
         same = proven(source.checksums if source else {}, version.etag, made.checksums, made.etag)
-        if same is None and source is None:
-            source = self.uploads.describe(bucket, version)
-            require_provable(source)
-            same = proven(source.checksums, version.etag, made.checksums, made.etag)
+        if same is None:
+            stated = source or self.uploads.describe(bucket, version)
+            same = proven(stated.checksums, version.etag, made.checksums, made.etag)
+            require_provable(stated)
         if same is None:
             same = proven(self.uploads.hashes(bucket, version), "", made.checksums, made.etag)
         where = f"the copy {made.version_id} of {version.key!r} version {version.version_id}"
@@ -199,18 +205,22 @@ class UploadCopier:
             except (SourceUnavailable, SourceDamaged) as error:
                 self._park(version, error, bucket="")
                 return pointer, False
+            if made is NotCopied.UNFINISHED:
+                raise Transient(f"the time did not suffice to put {key!r} back")
             if isinstance(made, ContentCopy):
                 to = replace(pointer, content_version=made.version_id)
                 if self.pointers.move(pointer, to):
                     return to, True
-        raise Transient(f"others keep writing to {key!r}, or the time did not suffice to put it back")
+        raise Transient(f"others keep writing to {key!r}")
 
-    def _put_back(self, version: ObjectVersion, onto: Source, until: datetime) -> ContentCopy | NotCopied:
+    def _put_back(self, version: ObjectVersion, onto: ObjectVersion, until: datetime) -> ContentCopy | NotCopied:
         """Copy an earlier version in the content bucket on top of what is current there."""
         source = self.uploads.describe(self.content_bucket, version) if needs_look(version) else None
         made = self.uploads.copy(self.content_bucket, version, version.key, source=source, onto=onto, until=until)
         if isinstance(made, ContentCopy):
             self._prove(self.content_bucket, version, source, made)
+        elif made is NotCopied.TAKEN:
+            self.uploads.describe(self.content_bucket, version)  # raises if it is the source that is gone
         return made
 
     def _have_released(self, upload: ObjectVersion) -> None:
