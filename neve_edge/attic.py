@@ -17,7 +17,7 @@ import os
 import secrets
 import signal
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -51,16 +51,21 @@ class Fate(Enum):
     GONE = "it was not there any more"
     BUSY = "somebody has it open for writing"
     STRAYED = "it is not the one that was uploaded, and cannot go back: it stays in the attic"
+    FAILED = "the file system refused"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How the move of a file ended. `remains` is what lies in the attic because of it; `why` is for people."""
+    """How the move of a file ended. `remains` is what lies in the attic because of it; `why` is for people.
+
+    An `unended` one was made, and has to be ended again.
+    """
 
     move: Move
     fate: Fate
     remains: Remains | None = None
     why: str = ""
+    unended: bool = False
 
 
 def token() -> str:
@@ -157,13 +162,13 @@ class Attic:
             finally:
                 os.close(descriptor)
 
-    def settle(self, moves: Iterable[Move], outcomes: Iterable[Outcome]) -> None:
-        """Have the disk keep what was renamed, before it is recorded as done."""
-        touched = {self.folder.attic / MOVING}
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Have the disk keep what was renamed, before it is noted as done."""
+        touched = {self.folder.attic / MOVING} if outcomes else set()
         for outcome in outcomes:
+            touched.add((self.folder.path / outcome.move.path).parent)
             if outcome.remains:
                 touched.add((self.folder.attic / outcome.remains.place).parent)
-        touched |= {(self.folder.path / move.path).parent for move in moves}
         for path in touched:
             with suppress(FileNotFoundError, NotADirectoryError):
                 _sync(path)

@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS uploaded (
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL,
     ctime_ns INTEGER NOT NULL, sha256 BLOB NOT NULL, md5 BLOB NOT NULL, crc64nvme TEXT NOT NULL,
     version_id TEXT NOT NULL, etag TEXT NOT NULL, uploaded_at REAL NOT NULL,
-    verified INTEGER NOT NULL, pointed INTEGER NOT NULL, PRIMARY KEY (folder, path)) WITHOUT ROWID;
+    verified INTEGER NOT NULL, PRIMARY KEY (folder, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS moves (
     token TEXT PRIMARY KEY, owner TEXT NOT NULL, folder TEXT NOT NULL, path TEXT NOT NULL, key TEXT NOT NULL,
     size INTEGER NOT NULL, sha256 BLOB NOT NULL, version_id TEXT NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
@@ -77,8 +77,7 @@ class Upload:
     """A version in the uploads bucket, and the file that it was made of, as it was read.
 
     `sha256` and `md5` are in hex, `crc64nvme` in S3's base64; "" is one that nobody computed. `ctime_ns` is the time of
-    the last change of the file or its inode. `verified`: S3 states the bytes that were read. `pointed`: the pointer
-    names this upload or a later one.
+    the last change of the file or its inode. `verified`: S3 states the bytes that were read.
     """
 
     folder: str
@@ -93,7 +92,6 @@ class Upload:
     etag: str
     uploaded_at: datetime
     verified: bool = False
-    pointed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +167,7 @@ class Summary:
 
 _UPLOAD = (
     "folder, path, key, size, mtime_ns, inode, device, ctime_ns, sha256, md5, crc64nvme, version_id, etag, "
-    "uploaded_at, verified, pointed"
+    "uploaded_at, verified"
 )
 _REMAINS = "folder, place, path, key, size, sha256, version_id, moved_at, why"
 _ANNOUNCED = "folder, path, key, size, mtime_ns, inode, device, keep, sequence"
@@ -306,7 +304,7 @@ class Journal:
         with self._transaction() as database:
             database.executemany("DELETE FROM uploaded WHERE folder = ? AND path = ?", list(forget))
             database.executemany(
-                f"INSERT OR REPLACE INTO uploaded ({_UPLOAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT OR REPLACE INTO uploaded ({_UPLOAD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_upload_row(each) for each in uploads],
             )
 
@@ -403,7 +401,7 @@ class Journal:
             ).fetchone()
             (kept,) = database.execute("SELECT count(*) FROM announced WHERE owner = 'kept'").fetchone()
             (for_pointers,) = database.execute(
-                "SELECT count(*) FROM uploaded WHERE verified AND NOT pointed"
+                "SELECT count(*) FROM uploaded WHERE verified"
             ).fetchone()
             (moving,) = database.execute("SELECT count(*) FROM moves").fetchone()
             files, size, attic_oldest, held = database.execute(
@@ -601,7 +599,7 @@ def _upload_row(upload: Upload) -> tuple[Any, ...]:
     return (
         upload.folder, upload.path, upload.key, *_seen(upload.seen), upload.ctime_ns, bytes.fromhex(upload.sha256),
         bytes.fromhex(upload.md5), upload.crc64nvme, upload.version_id, upload.etag, upload.uploaded_at.timestamp(),
-        upload.verified, upload.pointed,
+        upload.verified,
     )  # fmt: skip
 
 
@@ -619,7 +617,6 @@ def _upload(row: Sequence[Any]) -> Upload:
         etag=row[12],
         uploaded_at=_time(row[13]),
         verified=bool(row[14]),
-        pointed=bool(row[15]),
     )
 
 

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from neve.domain.pointer import InContent, Pointer
+from neve.domain.pointer import InContent, OnHost, Pointer
 from neve.domain.version import NULL_VERSION
 from neve_edge.journal import Upload
+from neve_edge.uploading import keeping
 
 FIRST_LOOK_S, LONGEST_S = 1.0, 30.0
-"""Pauses between two looks for a pointer: they double. CopyUpload takes a second or so, or somebody has to see to it."""
+"""Pauses between two looks for a pointer: they double."""
+
+
+class HostPointers(Protocol):
+    """What of neve.ports.Pointers a host needs. Every call may raise Transient, whatever the reason: see Uploads."""
+
+    def get_many(self, keys: Sequence[str]) -> Mapping[str, Pointer]:
+        """See neve.ports.Pointers."""
+
+    def claim_host(self, to: OnHost) -> bool:
+        """See neve.ports.Pointers."""
+
+
+@dataclass(frozen=True)
+class PatientPointers:
+    """The pointers, for an agent: that it may not read them now is no reason to give a file up."""
+
+    pointers: HostPointers
+
+    def get_many(self, keys: Sequence[str]) -> Mapping[str, Pointer]:
+        """See HostPointers."""
+        with keeping():
+            return self.pointers.get_many(keys)
+
+    def claim_host(self, to: OnHost) -> bool:
+        """See HostPointers."""
+        with keeping():
+            return self.pointers.claim_host(to)
 
 
 def covers(pointer: Pointer | None, upload: Upload, order: Callable[[], Sequence[str]]) -> bool:

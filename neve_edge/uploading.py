@@ -132,7 +132,7 @@ class S3Uploads:
         kind = content_type(reading.name)
         if kind:
             described["ContentType"] = kind
-        with _keeping():
+        with keeping():
             if reading.body is None:
                 return self._put_large(key, reading, described)
             self.throttle.take(reading.size_bytes)
@@ -145,7 +145,7 @@ class S3Uploads:
         """See Uploads. Many are looked up in pages of a listing, where it has their neighbours as well."""
         listed: set[tuple[str, str]] = set()
         if len(uploads) >= LIST_FROM:
-            with _keeping():
+            with keeping():
                 listed = self._listed([each for each in uploads if each.md5 and each.version_id != NULL_VERSION])
         rest = [each for each in uploads if (each.key, each.version_id) not in listed]
         heads = dict(zip(((each.key, each.version_id) for each in rest), self._heads(rest), strict=True))
@@ -154,7 +154,7 @@ class S3Uploads:
     def order(self, key: str) -> Sequence[str]:
         """See Uploads. Source: API reference of ListObjectVersions: the newest version of a key comes first."""
         found: list[str] = []
-        with _keeping():
+        with keeping():
             pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=key)
             for page in pages:
                 versions = page.get("Versions", [])
@@ -168,7 +168,7 @@ class S3Uploads:
 
     def _head(self, upload: Upload) -> Proof:
         named: Any = {} if upload.version_id == NULL_VERSION else {"VersionId": upload.version_id}
-        with _keeping():
+        with keeping():
             try:
                 answer = self.client.head_object(Bucket=self.bucket, Key=upload.key, ChecksumMode="ENABLED", **named)
             except ClientError as error:
@@ -259,8 +259,8 @@ def _stored(answer: Mapping[str, Any]) -> Stored:
 
 
 @contextmanager
-def _keeping() -> Iterator[None]:
-    """Turn whatever S3 and botocore refuse into Transient."""
+def keeping() -> Iterator[None]:
+    """Turn whatever AWS and botocore refuse into Transient: the agent keeps the file, and tries again."""
     try:
         with transient():
             yield
