@@ -80,8 +80,8 @@ def rested_at(job: Job) -> datetime:
 
 
 def started(row: FileRow, now: datetime) -> Recall:
-    """The recall of an archived version, as it is claimed."""
-    digits = hashlib.sha256(row.key.encode()).hexdigest()[:8]
+    """The recall of an archived version, as it is claimed. No two of a file have the same job."""
+    digits = hashlib.sha256(f"{now.isoformat()} {row.key}".encode()).hexdigest()[:8]
     return Recall(stored=row.key, pin=row.pin, job=f"{now:%Y%m%dT%H%M%S}-recall-{digits}", asked_at=now, sent_at=now)
 
 
