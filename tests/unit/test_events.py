@@ -130,7 +130,9 @@ def test_other_events_of_the_bucket_are_ignored(name: str) -> None:
 
 
 def test_files_of_drills_are_ignored() -> None:
-    assert parse(body(a_record(".neve/drill/1/a"), a_record(".neve/drills")), BUCKET).ignored == 1
+    message = body(a_record(".neve/drill/1/a"), a_record(".neve/drills"))
+    assert parse(message, BUCKET).ignored == 1
+    assert parse(message, BUCKET, without=()).ignored == 0
 
 
 def test_the_test_event_that_every_queue_gets_first_is_ignored() -> None:
