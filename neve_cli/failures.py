@@ -70,7 +70,7 @@ class Explaining(TyperGroup):
 
 def remedy(error: BaseException) -> str | None:
     """What happened and what to do about it; None for what is not a failure on the way to AWS."""
-    if type(error).__module__.partition(".")[0] not in ("botocore", "neve", "neve_cli", "neve_local"):
+    if type(error).__module__.partition(".")[0] not in ("botocore", "neve", "neve_cli", "neve_edge", "neve_local"):
         return None  # importing botocore to tell a wrong option from it would take half a second
     from botocore import exceptions as aws  # noqa: PLC0415
 

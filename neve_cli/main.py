@@ -12,8 +12,8 @@ from neve_cli.failures import Explaining
 
 
 class _Commands(Explaining):
-    # It brings the local cloud and boto3 with it, for which the others need not wait.
-    later = {"local": "neve_cli.local"}  # noqa: RUF012  # never changed
+    # They bring the local cloud or the edge agent with them, for which the others need not wait.
+    later = {"edge": "neve_cli.edge", "local": "neve_cli.local"}  # noqa: RUF012  # never changed
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)

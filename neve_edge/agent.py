@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from neve_edge.queued import QueuedAnnouncements
     from neve_edge.relaying import Relaying
     from neve_edge.watch import Watch
+    from neve_edge.work import Worker
 
 _LOG = logging.getLogger("neve.edge")
 
@@ -90,6 +94,30 @@ class Agent:
         from neve_edge.watch import Watch  # noqa: PLC0415
 
         return Watch(self.settings, self.announcements)
+
+    def worker(self) -> Worker:
+        """What uploads announced files and lets them go. One thread uses it, and closes it."""
+        from neve.aws.pointers_table import DynamoPointers  # noqa: PLC0415
+        from neve_edge.uploading import S3Uploads, Throttle  # noqa: PLC0415
+        from neve_edge.work import Ports, Worker  # noqa: PLC0415
+
+        settings, outputs = self.settings, self.deployed.outputs
+        throttle = Throttle(settings.bandwidth_mb_s * 1e6, time.monotonic, time.sleep)
+        ports = Ports(
+            announcements=self.announcements,
+            journal=self.journal,
+            uploads=S3Uploads(self.deployed.s3, outputs["UploadsBucket"], throttle, threads=settings.parallel),
+            pointers=DynamoPointers(self.deployed.dynamodb, outputs["PointersTable"]),
+            clock=now,
+            monotonic=time.monotonic,
+            chance=random.random,
+        )
+        return Worker(ports, settings.folders, settings.parallel)
+
+    def work(self, stop: threading.Event) -> None:
+        """Work on announced files until `stop`."""
+        with closing(self.worker()) as worker:
+            worker.run(stop.is_set)
 
     def relaying(self) -> Relaying:
         """What sends that which could not be sent."""

@@ -6,13 +6,12 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from neve.errors import Transient
 from neve_edge.announcement import Found
-from neve_edge.announcements import Announcements
 from neve_edge.opening import NotRegular
 from neve_edge.problems import LeftAlone, Reason
 from neve_edge.ready import Sight, Waiting, look
@@ -32,14 +31,14 @@ RETRY_S = 5.0
 
 @dataclass
 class Finder:
-    """Looks at files and announces the finished ones, a step at a time. `monotonic` is its clock, in seconds.
+    """Looks at files and announces the finished ones by `put`, a step at a time; `monotonic` is its clock, in seconds.
 
     What it holds in memory is bounded: while too many files are unfinished, or what was found cannot be announced,
     it looks at no others. With `keep` files are announced as to be kept where they are.
     """
 
     settings: Settings
-    announcements: Announcements
+    put: Callable[[Sequence[Found]], int]
     monotonic: Callable[[], float]
     keep: bool = False
     see: Callable[[Folder, str], Sight] = look
@@ -144,7 +143,7 @@ class Finder:
             self.scan(folder, path)
             return
         self._scans.clear()
-        for each in self.settings.folders:
+        for each in self.settings.watched:
             self.scan(each)
 
     def _announce(self, now: float) -> bool:
@@ -161,7 +160,7 @@ class Finder:
         return True
 
     def _put(self) -> None:
-        news = self.announcements.put(self._ready)
+        news = self.put(self._ready)
         self.files += len(self._ready)
         self.new_files += news
         self.size_bytes += sum(found.seen.size_bytes for found in self._ready)

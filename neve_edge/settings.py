@@ -56,6 +56,7 @@ class Folder:
 class Settings:
     """What the agent goes by. `region` "" is the environment's. A `queue` is shared with other hosts.
 
+    `folders` are those whose files are worked on, `watched` those among them in which files are looked for.
     `bandwidth_mb_s` is in 10^6 bytes a second, 0 for no limit; `parallel` is how many files are worked on at once.
     """
 
@@ -69,6 +70,7 @@ class Settings:
     bandwidth_mb_s: float
     scan_every_s: float
     folders: tuple[Folder, ...]
+    watched: tuple[Folder, ...]
 
     @cached_property
     def _private(self) -> tuple[str, tuple[str, ...]]:
@@ -83,6 +85,11 @@ class Settings:
     def folder(self, name: str) -> Folder | None:
         """The folder of that name; None if this host has none."""
         return next((folder for folder in self.folders if folder.name == name), None)
+
+    def tree(self, path: Path) -> tuple[Folder, str] | None:
+        """As place, for the absolute path of a folder; with "" for one of the settings' own."""
+        folder = next((each for each in self.folders if each.path == path), None)
+        return (folder, "") if folder else self.place(path)
 
     def place(self, path: Path) -> tuple[Folder, str] | None:
         """The folder that an absolute path is in, and the rest of the path; None if it is in none of them.
@@ -105,8 +112,8 @@ def default_file(environ: Mapping[str, str]) -> Path | None:
 def load(file: Path | None, folders: Sequence[Path] = (), *, given: Mapping[str, Any] | None = None) -> Settings:
     """The settings of `file`, without it the defaults; `given` (keys as in the file) goes before it.
 
-    With `folders` it is these alone: those of the file by their path, others by the defaults. Raises SettingInvalid,
-    which tells every problem at once, each with its key and remedy.
+    With `folders` only these are watched: those of the file by their path, others by the defaults. Raises
+    SettingInvalid, which tells every problem at once, each with its key and remedy.
     """
     document: dict[str, Any] = {}
     if file is not None:
@@ -141,6 +148,7 @@ def _settings(reader: _Reader, document: dict[str, Any], chosen: Sequence[Path])
         bandwidth_mb_s=top.number("bandwidth_mb_s", 0, 0, 100_000),
         scan_every_s=top.number("scan_every_s", 300, 1, 86_400),
         folders=(),
+        watched=(),
     )
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", settings.host):
         reader.problem("host", f"{settings.host!r} has to be 1 to 64 letters, digits, dots or dashes")
@@ -154,10 +162,10 @@ def _settings(reader: _Reader, document: dict[str, Any], chosen: Sequence[Path])
         reader.problem("folder", "write each folder as a table of its own: [[folder]]")
         tables = []
     folders = [_folder(reader, f"folder[{number}].", each, top) for number, each in enumerate(tables, 1)]
-    if chosen:
-        folders = _chosen(reader, folders, chosen, top)
+    watched = _chosen(reader, folders, chosen, top) if chosen else folders
+    folders += [folder for folder in watched if folder not in folders]
     _together(reader, folders)
-    return replace(settings, folders=tuple(folders))
+    return replace(settings, folders=tuple(folders), watched=tuple(watched))
 
 
 def _home_state() -> Path:

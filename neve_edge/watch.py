@@ -47,7 +47,7 @@ class Events:
     def run(self, stop: threading.Event) -> None:
         """Gather events until `stop`."""
         while not stop.is_set():
-            folders = [folder.path for folder in self.settings.folders if folder.path.is_dir()]
+            folders = [folder.path for folder in self.settings.watched if folder.path.is_dir()]
             try:
                 for changes in watch(
                     *folders,
@@ -121,7 +121,7 @@ class Watch:
     _left: dict[Reason, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.finder = Finder(self.settings, self.announcements, self.monotonic)
+        self.finder = Finder(self.settings, self.announcements.put, self.monotonic)
         self.events = Events(self.settings)
         self._spool = Spool(self.settings, self.announcements)
         self._scan_at = self._spool_at = self.monotonic()
@@ -153,7 +153,7 @@ class Watch:
         if self.events.lost():
             self._scan_at = now
         if now >= self._scan_at and not self.finder.scanning:
-            for folder in self.settings.folders:
+            for folder in self.settings.watched:
                 self.finder.scan(folder)
         while self.finder.takes_more and (path := self.events.take()) is not None:
             placed = self._placed(path)
@@ -166,7 +166,7 @@ class Watch:
         return PAUSE_S if pause_s is None else pause_s
 
     def _placed(self, path: str) -> tuple[Folder, str] | None:
-        for folder in self.settings.folders:
+        for folder in self.settings.watched:
             if path.startswith(f"{folder.path}/"):
                 return folder, path.removeprefix(f"{folder.path}/")
         return None

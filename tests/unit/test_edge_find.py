@@ -33,7 +33,7 @@ class Clock:
 
 def finder_of(tmp_path: Path, **given: object) -> tuple[Finder, MemoryAnnouncements, Clock]:
     announcements, clock = MemoryAnnouncements(), Clock()
-    return Finder(settings_for(tmp_path, **given), announcements, clock), announcements, clock
+    return Finder(settings_for(tmp_path, **given), announcements.put, clock), announcements, clock
 
 
 def found_in(tmp_path: Path, **given: object) -> tuple[list[str], Finder]:
