@@ -110,15 +110,7 @@ class OperationsStack(cdk.Stack):
         self._alarms_of_serving(serve)
 
         for policy in (
-            observer_policy(
-                self,
-                settings=settings,
-                storage=storage,
-                archive=archive,
-                restore=restore,
-                audit=audit,
-                offload=offload,
-            ),
+            observer_policy(self, settings=settings, storage=storage),
             operator_policy(self, storage=storage, restore=restore, audit=audit),
             recovery_policy(self, storage=storage),
             edge_policy(self, settings=settings, storage=storage, offload=offload),

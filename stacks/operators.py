@@ -13,7 +13,6 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from stacks.archive import ArchiveStack
 from stacks.audit import AuditStack
 from stacks.functions import ARCHIVES_ARE_NUMBERED, CHANGE_ROWS, READ_ROWS, acknowledge_objects
 from stacks.offload import OffloadStack
@@ -22,6 +21,7 @@ from stacks.settings import Settings
 from stacks.storage import UNFINISHED_INDEX, StorageStack
 
 _PARTS = ("storage", "archive", "restore", "audit", "offload", "serve")
+_PARTS_WITH_QUEUES = ("storage", "archive", "restore", "audit", "offload")
 _PARTS_OF_EDGE = ("storage", "offload")
 
 # All that a pointer to a host consists of, in the table and in the condition under which the agent writes it.
@@ -33,29 +33,9 @@ def observer_policy(
     *,
     settings: Settings,
     storage: StorageStack,
-    archive: ArchiveStack,
-    restore: RestoreStack,
-    audit: AuditStack,
-    offload: OffloadStack,
 ) -> iam.ManagedPolicy:
     """Policy NeveObserver: run every command that changes nothing. It reads no archived file."""
-    queues = [
-        storage.collect,
-        archive.bundles,
-        archive.large,
-        archive.sweep,
-        restore.requests,
-        restore.extract,
-        restore.sweep,
-        audit.audits,
-        audit.verify,
-        audit.drills,
-        audit.reconciles,
-        storage.uploads,
-        offload.release,
-        offload.announcements,
-        offload.relay,
-    ]
+    stack = cdk.Stack.of(scope)
     policy = iam.ManagedPolicy(
         scope,
         "NeveObserver",
@@ -65,7 +45,7 @@ def observer_policy(
             # `neve status`: how much waits in each queue, and what has failed for good.
             _allow(
                 ["sqs:GetQueueAttributes"],
-                *(each.queue_arn for queue in queues for each in (queue.queue, queue.dead_letters)),
+                *(stack.format_arn(service="sqs", resource=_queues(settings, part)) for part in _PARTS_WITH_QUEUES),
             ),
             # `neve ls`, `find`, and what `restore` is to take.
             _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], storage.files_table.table_arn),
@@ -90,6 +70,13 @@ def observer_policy(
     )
     acknowledge_objects(policy, storage.archive_bucket, ["manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
     _acknowledge_finding(policy, settings, _PARTS)
+    for part in _PARTS_WITH_QUEUES:
+        _acknowledge(
+            policy,
+            f"arn:<AWS::Partition>:sqs:<AWS::Region>:<AWS::AccountId>:{_queues(settings, part)}",
+            "Named one by one, with their dead-letter queues, they would not fit into a policy. All queues of a stack "
+            "begin with its name.",
+        )
     return policy
 
 
@@ -227,16 +214,25 @@ def _allow_finding(scope: Construct, settings: Settings, parts: Sequence[str]) -
 def _acknowledge_finding(policy: iam.ManagedPolicy, settings: Settings, parts: Sequence[str]) -> None:
     where = "arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack"
     for part in parts:
-        cdk.Validations.of(policy).acknowledge(
-            cdk.Acknowledgment(
-                id=f"AwsSolutions-IAM5[Resource::{where}/{_stack(settings, part)}]",
-                reason="CloudFormation gives a stack an id of its own, which comes after its name.",
-            )
+        _acknowledge(
+            policy,
+            f"{where}/{_stack(settings, part)}",
+            "CloudFormation gives a stack an id of its own, which comes after its name.",
         )
+
+
+def _acknowledge(policy: iam.ManagedPolicy, resource: str, reason: str) -> None:
+    cdk.Validations.of(policy).acknowledge(
+        cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{resource}]", reason=reason)
+    )
 
 
 def _stack(settings: Settings, part: str) -> str:
     return f"{settings.name}-{part}/*"
+
+
+def _queues(settings: Settings, part: str) -> str:
+    return f"{settings.name}-{part}-*"
 
 
 def _allow(actions: Sequence[str], *resources: str) -> iam.PolicyStatement:

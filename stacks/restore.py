@@ -64,11 +64,10 @@ class RestoreStack(cdk.Stack):
             *(s3.Bucket.from_bucket_name(self, f"Destination-{name}", name) for name in settings.other_destinations),
         ]
         # Drills restore into two buckets, of which one may be among those that people restore to.
-        named = {settings.uploads_bucket, *settings.other_destinations}
         self._drill_destinations = [
             bucket
             for bucket in storage.drill_destinations
-            if bucket is not storage.content_bucket and bucket.bucket_name not in named
+            if bucket is not storage.content_bucket and bucket.bucket_name not in settings.other_destinations
         ]
         destination_names, drill_names = (
             [bucket.bucket_name for bucket in buckets] for buckets in (self._destinations, self._drill_destinations)

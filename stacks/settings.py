@@ -422,6 +422,15 @@ def _unsigned(settings: Settings) -> str:
     )
 
 
+def _drilled_into_uploads(settings: Settings) -> str:
+    if not settings.drill_bucket or settings.drill_bucket != settings.uploads_bucket:
+        return ""
+    return (
+        f"drill_bucket={settings.drill_bucket} is the uploads bucket, from which a drill's copies would go on to the "
+        "content bucket. Name another one, or leave drill_bucket out."
+    )
+
+
 def _certified_for_nothing(settings: Settings) -> str:
     if not settings.cdn_certificate:
         return ""
@@ -438,6 +447,7 @@ TOGETHER = (
     Together(("release_after_s", "upload_url_s"), _released_under_a_url),
     Together(("signing", "cdn_key_group", "cdn_key_id", "cdn_key_parameter"), _unsigned),
     Together(("cdn_certificate", "cdn_urls"), _certified_for_nothing),
+    Together(("drill_bucket", "uploads_bucket"), _drilled_into_uploads),
     Together(("storage_class", "audit_tier"), _too_fast),
     Together(("audit_every_h", "audit_horizon_days"), _no_passes),
     Together(("audit_horizon_days", "audit_budget_percent"), _out_of_budget),

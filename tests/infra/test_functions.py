@@ -14,10 +14,14 @@ import pytest
 from neve.config import (
     CollectConfig,
     CopyLargeConfig,
+    CopyUploadConfig,
     DrillConfig,
     ExtractConfig,
     PlanRestoreConfig,
     ReconcileConfig,
+    RelayConfig,
+    ReleaseUploadConfig,
+    ResolveConfig,
     StartAuditConfig,
     SweepConfig,
     SweepRestoresConfig,
@@ -85,8 +89,12 @@ AUDITING = PROVING | {
 
 CLEAN_UP = {"s3:GetObject", "s3:DeleteObjectVersion"}
 
+# Who sends keeps in the outbox what SQS does not take, and asks whether something is there.
+SENDING = {"OutboxTable": {"dynamodb:PutItem", "dynamodb:Query"}}
+
 GRANTS: dict[str, dict[str, set[str]]] = {
-    "Collect": {
+    "Collect": SENDING
+    | {
         "CollectLog": LOG,
         "CollectQueue": CONSUME,
         "ArchivesTable": {"dynamodb:GetItem"} | CHANGE_ROWS,
@@ -95,19 +103,22 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "LargeQueue": {"sqs:SendMessage"},
     },
     "WriteArchive": ARCHIVING
+    | SENDING
     | {
         "WriteArchiveLog": LOG,
         "BundlesQueue": CONSUME | {"sqs:SendMessage"},
         "CollectQueue": {"sqs:SendMessage"},
     },
     "CopyLarge": ARCHIVING
+    | SENDING
     | {
         "CopyLargeLog": LOG,
         "LargeQueue": CONSUME | {"sqs:SendMessage"},
         "CollectQueue": {"sqs:SendMessage"},
         "ArchiveBucket/archives/*": KEEP_ARCHIVES | UPLOAD_IN_PARTS,
     },
-    "Sweep": {
+    "Sweep": SENDING
+    | {
         "SweepLog": LOG,
         "SweepQueue": CONSUME,
         "ArchivesTable/index/unfinished": {"dynamodb:Query"},
@@ -116,6 +127,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "LargeQueue": {"sqs:SendMessage"},
     },
     "PlanRestore": RESTORING
+    | SENDING
     | {
         "PlanRestoreLog": LOG,
         "RestoreRequestsQueue": CONSUME,
@@ -126,6 +138,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ArchiveBucket/archives/*": READ_ARCHIVES | {"s3:RestoreObject"},
     },
     "Extract": RESTORING
+    | SENDING
     | {
         "ExtractLog": LOG,
         "ExtractQueue": CONSUME | {"sqs:SendMessage"},
@@ -135,10 +148,13 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ArchiveBucket/manifests/*": READ_ARCHIVES,
         "ContentBucket": FIND_PLACE,
         "ContentBucket/*": PLACE_OBJECTS,
+        "UploadsBucket": FIND_PLACE,
+        "UploadsBucket/*": PLACE_OBJECTS,
         "DrillBucket": FIND_PLACE,
         "DrillBucket/.neve/drill/*": PLACE_OBJECTS,
     },
     "SweepRestores": RESTORING
+    | SENDING
     | {
         "SweepRestoresLog": LOG,
         "SweepRestoresQueue": CONSUME,
@@ -147,6 +163,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "RestoresTable/index/unfinished": {"dynamodb:Query"},
     },
     "StartAudit": AUDITING
+    | SENDING
     | {
         "StartAuditLog": LOG,
         "AuditsQueue": CONSUME | {"sqs:SendMessage"},
@@ -156,6 +173,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "AuditsTable/index/unfinished": {"dynamodb:Query"},
     },
     "VerifyAudit": AUDITING
+    | SENDING
     | {
         "VerifyAuditLog": LOG,
         "VerifyAuditsQueue": CONSUME | {"sqs:SendMessage"},
@@ -169,6 +187,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "AuditsTable": READ_ROWS | CHANGE_ROWS,
     },
     "Drill": PROVING
+    | SENDING
     | {
         "DrillLog": LOG,
         "DrillsQueue": CONSUME,
@@ -184,6 +203,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "AuditsTable/index/unfinished": {"dynamodb:Query"},
     },
     "Reconcile": PROVING
+    | SENDING
     | {
         "ReconcileLog": LOG,
         "ReconcilesQueue": CONSUME | {"sqs:SendMessage"},
@@ -195,6 +215,49 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ParkedTable": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
         "AuditsTable": READ_ROWS | {"dynamodb:PutItem", "dynamodb:UpdateItem"},
         "AuditsTable/index/unfinished": {"dynamodb:Query"},
+    },
+    "CopyUpload": SENDING
+    | {
+        "CopyUploadLog": LOG,
+        "UploadsQueue": CONSUME | {"sqs:SendMessage"},
+        "ReleaseQueue": {"sqs:SendMessage"},
+        "UploadsBucket": LIST_VERSIONS,
+        "UploadsBucket/*": READ_OBJECTS,
+        "ContentBucket": LIST_VERSIONS,
+        "ContentBucket/*": READ_OBJECTS | {"s3:PutObject", "s3:PutObjectTagging"} | UPLOAD_IN_PARTS,
+        "PointersTable": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "ParkedTable": {"dynamodb:PutItem"},
+    },
+    "ReleaseUpload": {
+        "ReleaseUploadLog": LOG,
+        "ReleaseQueue": CONSUME,
+        "UploadsBucket": LIST_VERSIONS,
+        "UploadsBucket/*": {"s3:GetObject", "s3:GetObjectVersion", "s3:DeleteObject"},
+        "ContentBucket": LIST_VERSIONS,
+        "ContentBucket/*": {"s3:GetObject", "s3:GetObjectVersion"},
+        "PointersTable": {"dynamodb:GetItem"},
+        "ParkedTable": {"dynamodb:PutItem"},
+    },
+    "Relay": {
+        "RelayLog": LOG,
+        "RelayQueue": CONSUME,
+        "OutboxTable": {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
+        "ParkedTable": {"dynamodb:PutItem"},
+        **{
+            f"{queue}Queue": {"sqs:SendMessage"}
+            for queue in (
+                *("Uploads", "Release", "Collect", "Bundles", "Large"),
+                *("RestoreRequests", "Extract", "Audits", "VerifyAudits", "Reconciles"),
+            )
+        },
+    },
+    "Resolve": {
+        "ResolveLog": LOG,
+        "UploadsBucket": {"s3:ListBucket"},
+        "UploadsBucket/*": {"s3:GetObject"},
+        "ContentBucket": {"s3:ListBucket"},
+        "ContentBucket/*": {"s3:GetObject"},
+        "PointersTable": {"dynamodb:GetItem"},
     },
 }
 
@@ -208,6 +271,24 @@ RESTORE_SETTINGS = {
     "restore_usd_per_day": "0",
 }
 DESTINATIONS = " ".join(["ContentBucket", "uploads", *OTHER_BUCKETS])
+
+SERVE_SETTINGS = {
+    "key_layout": "hashed",
+    "release_after_s": "600",
+    "upload_url_s": "599",
+    "attic_days": "365",
+    "private_prefixes": "invoices/,users/secret-",
+    "signing": "cloudfront",
+    "signed_url_s": "43200",
+    "redirect_max_age_s": "0",
+    "cdn_urls": "https://img1.example.com,https://img2.example.com",
+    "cdn_choice": "random",
+    "cdn_certificate": "arn:aws:acm:us-east-1:123456789012:certificate/11111111-2222-3333-4444-555555555555",
+    "cdn_key_group": "11111111-2222-3333-4444-555555555555",
+    "cdn_key_id": "K2JCJMDEHXQW5F",
+    "cdn_key_parameter": "/neve/cdn-key",
+    "archived_answer": "restore",
+}
 
 PROOF_SETTINGS = {
     "audit_every_h": "2",
@@ -233,8 +314,10 @@ def role_statements(templates: Templates, role: str) -> list[dict[str, Any]]:
     properties = templates.rendered(templates.of_kind("AWS::IAM::Role")[role])
     assert "ManagedPolicyArns" not in properties, f"{role} has a policy that the stack does not show"
     assert "Policies" not in properties
-    policies = map(templates.rendered, templates.of_kind("AWS::IAM::Policy").values())
-    return [s for policy in policies if role in policy["Roles"] for s in statements(policy["PolicyDocument"])]
+    # CDK puts into a managed policy what does not fit into the role's own.
+    kinds = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
+    policies = [templates.rendered(policy) for kind in kinds for policy in templates.of_kind(kind).values()]
+    return [s for policy in policies if role in policy.get("Roles", ()) for s in statements(policy["PolicyDocument"])]
 
 
 def granted(templates: Templates, function: str, effect: str = "Allow") -> dict[str, set[str]]:
@@ -256,15 +339,20 @@ def test_extract_may_write_where_the_settings_allow_and_never_to_the_archive_buc
 ) -> None:
     templates = synthesized(**RESTORE_SETTINGS)
     others = {name: granted(templates, name) for name in GRANTS if name != "Extract"}
-    assert others == {name: grants for name, grants in GRANTS.items() if name != "Extract"}
-    assert granted(templates, "Extract") == GRANTS["Extract"] | {
-        **{f"arn:aws:s3:::{name}": FIND_PLACE for name in ("uploads", *OTHER_BUCKETS)},
-        **{f"arn:aws:s3:::{name}/*": PLACE_OBJECTS for name in ("uploads", *OTHER_BUCKETS)},
+    assert others == {name: on_the_uploads_bucket(grants) for name, grants in GRANTS.items() if name != "Extract"}
+    assert granted(templates, "Extract") == on_the_uploads_bucket(GRANTS["Extract"]) | {
+        **{f"arn:aws:s3:::{name}": FIND_PLACE for name in OTHER_BUCKETS},
+        **{f"arn:aws:s3:::{name}/*": PLACE_OBJECTS for name in OTHER_BUCKETS},
     }
     # The settings may name it by mistake.
     assert granted(templates, "Extract", "Deny") == {
         "ArchiveBucket/*": {"s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"}
     }
+
+
+def on_the_uploads_bucket(grants: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The same with the bucket of RESTORE_SETTINGS instead of the stack's own."""
+    return {name.replace("UploadsBucket", "arn:aws:s3:::uploads"): actions for name, actions in grants.items()}
 
 
 def test_a_second_bucket_of_drills_takes_the_place_of_the_content_bucket(synthesized: Callable[..., Templates]) -> None:
@@ -283,7 +371,7 @@ def test_a_second_bucket_of_drills_takes_the_place_of_the_content_bucket(synthes
     drilling = read(DrillConfig, made["Drill"]["Environment"]["Variables"])
     assert drilling.drill_buckets == "DrillBucket rehearsals"
     planning = read(PlanRestoreConfig, made["PlanRestore"]["Environment"]["Variables"])
-    assert planning.destination_buckets == "ContentBucket DrillBucket rehearsals"
+    assert planning.destination_buckets == "ContentBucket UploadsBucket DrillBucket rehearsals"
 
 
 def test_reports_of_s3_inventory_are_read_where_the_setting_says(synthesized: Callable[..., Templates]) -> None:
@@ -305,7 +393,9 @@ def test_every_function_has_a_role_of_its_own_that_carries_the_pipelines_tag(tem
         assert {"Key": "neve-role", "Value": "pipeline"} in tags, role
 
 
-def test_no_role_may_delete_objects_but_copies_of_drills_and_no_action_is_a_wildcard(templates: Templates) -> None:
+def test_no_role_may_delete_but_copies_of_drills_and_hide_but_uploads_and_no_action_is_a_wildcard(
+    templates: Templates,
+) -> None:
     deleting: set[tuple[str, str, str]] = set()
     for role in templates.of_kind("AWS::IAM::Role"):
         for statement in role_statements(templates, role):
@@ -318,7 +408,22 @@ def test_no_role_may_delete_objects_but_copies_of_drills_and_no_action_is_a_wild
     assert deleting == {
         ("DrillRole", "s3:DeleteObjectVersion", f"{bucket}/.neve/drill/*")
         for bucket in ("ContentBucket", "DrillBucket")
+    } | {
+        # Without a version id it leaves a marker, and the upload as a noncurrent version.
+        ("ReleaseUploadRole", "s3:DeleteObject", "UploadsBucket/*")
     }
+
+
+@pytest.mark.parametrize("settings", [{}, RESTORE_SETTINGS], ids=["own bucket", "existing bucket"])
+def test_no_role_may_take_a_version_of_an_upload_or_a_file_away(
+    synthesized: Callable[..., Templates], settings: dict[str, str]
+) -> None:
+    """What the pipeline hides or replaces stays as a noncurrent version, whatever its code does."""
+    templates = synthesized(**settings)
+    for role in templates.of_kind("AWS::IAM::Role"):
+        for statement in role_statements(templates, role):
+            if "s3:DeleteObjectVersion" in statement["Action"]:
+                assert all("/.neve/drill/" in resource for resource in statement["Resource"]), role
 
 
 def test_functions_run_on_python_3_13_and_arm64(templates: Templates) -> None:
@@ -349,6 +454,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         content_bucket="ContentBucket",
         archives_table="ArchivesTable",
         parked_table="ParkedTable",
+        outbox_table="OutboxTable",
         collect_queue_url="CollectQueue",
         bundles_queue_url="BundlesQueue",
         large_queue_url="LargeQueue",
@@ -362,6 +468,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         files_table="FilesTable",
         archives_table="ArchivesTable",
         parked_table="ParkedTable",
+        outbox_table="OutboxTable",
         bundles_queue_url="BundlesQueue",
         collect_queue_url="CollectQueue",
         storage_class="DEEP_ARCHIVE",
@@ -373,18 +480,20 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         files_table="FilesTable",
         archives_table="ArchivesTable",
         parked_table="ParkedTable",
+        outbox_table="OutboxTable",
         collect_queue_url="CollectQueue",
         large_queue_url="LargeQueue",
         storage_class="DEEP_ARCHIVE",
     )
     assert read(SweepConfig, variables("Sweep")) == SweepConfig(
+        outbox_table="OutboxTable",
         archives_table="ArchivesTable",
         bundles_queue_url="BundlesQueue",
         large_queue_url="LargeQueue",
         sweep_queue_url="SweepQueue",
     )
     assert read(PlanRestoreConfig, variables("PlanRestore")) == plan_restore_config(
-        destination_buckets="ContentBucket DrillBucket", requests_per_s=50, usd_per_day=100
+        destination_buckets="ContentBucket UploadsBucket DrillBucket", requests_per_s=50, usd_per_day=100
     )
     assert read(ExtractConfig, variables("Extract")) == ExtractConfig(
         content_bucket="ContentBucket",
@@ -393,6 +502,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         archives_table="ArchivesTable",
         restores_table="RestoresTable",
         parked_table="ParkedTable",
+        outbox_table="OutboxTable",
         requests_queue_url="RestoreRequestsQueue",
         extract_queue_url="ExtractQueue",
         restored_topic="RestoredTopic",
@@ -402,6 +512,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         archive_bucket="ArchiveBucket",
         archives_table="ArchivesTable",
         restores_table="RestoresTable",
+        outbox_table="OutboxTable",
         requests_queue_url="RestoreRequestsQueue",
         extract_queue_url="ExtractQueue",
         sweep_queue_url="SweepRestoresQueue",
@@ -422,6 +533,7 @@ def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
         "archives_table": "ArchivesTable",
         "audits_table": "AuditsTable",
         "parked_table": "ParkedTable",
+        "outbox_table": "OutboxTable",
         "alerts_topic": "Alerts",
     }
     started = StartAuditConfig(
@@ -489,6 +601,88 @@ def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
     )
 
 
+def test_the_functions_of_offloading_and_serving_can_read_the_settings_that_they_are_given(
+    synthesized: Callable[..., Templates], templates: Templates
+) -> None:
+    def variables(of: Templates, name: str) -> dict[str, str]:
+        values: dict[str, str] = functions(of)[name]["Environment"]["Variables"]
+        return values
+
+    common = {
+        "uploads_bucket": "UploadsBucket",
+        "content_bucket": "ContentBucket",
+        "pointers_table": "PointersTable",
+    }
+    copying = CopyUploadConfig(
+        **common,
+        parked_table="ParkedTable",
+        outbox_table="OutboxTable",
+        uploads_queue_url="UploadsQueue",
+        release_queue_url="ReleaseQueue",
+        key_layout="as-is",
+        release_after_s=900,
+    )
+    resolving = ResolveConfig(
+        **common,
+        files_table="FilesTable",
+        archives_table="ArchivesTable",
+        restores_table="RestoresTable",
+        outbox_table="OutboxTable",
+        requests_queue_url="RestoreRequestsQueue",
+        key_layout="as-is",
+        cdn_urls="https://Content",
+        cdn_choice="by-key",
+        private_prefixes="",
+        signing="s3",
+        cdn_key_id="",
+        cdn_key_parameter="",
+        archived_answer="not-found",
+        redirect_max_age_s=300,
+        upload_url_s=60,
+        signed_url_s=300,
+    )
+    assert read(CopyUploadConfig, variables(templates, "CopyUpload")) == copying
+    assert read(ReleaseUploadConfig, variables(templates, "ReleaseUpload")) == ReleaseUploadConfig(
+        **common, parked_table="ParkedTable", release_queue_url="ReleaseQueue"
+    )
+    assert read(RelayConfig, variables(templates, "Relay")) == RelayConfig(
+        outbox_table="OutboxTable", parked_table="ParkedTable", relay_queue_url="RelayQueue"
+    )
+    assert read(ResolveConfig, variables(templates, "Resolve")) == resolving
+
+    other = synthesized(**SERVE_SETTINGS)
+    assert read(CopyUploadConfig, variables(other, "CopyUpload")) == replace(
+        copying, key_layout="hashed", release_after_s=600
+    )
+    assert read(ResolveConfig, variables(other, "Resolve")) == replace(
+        resolving,
+        key_layout="hashed",
+        cdn_urls="https://img1.example.com https://img2.example.com",
+        cdn_choice="random",
+        private_prefixes="invoices/,users/secret-",
+        signing="cloudfront",
+        cdn_key_id="K2JCJMDEHXQW5F",
+        cdn_key_parameter="/neve/cdn-key",
+        archived_answer="restore",
+        redirect_max_age_s=0,
+        upload_url_s=599,
+        signed_url_s=43_200,
+    )
+
+
+def test_resolve_may_look_into_the_archive_and_sign_only_where_the_settings_say_so(
+    synthesized: Callable[..., Templates],
+) -> None:
+    other = granted(synthesized(**SERVE_SETTINGS), "Resolve")
+    assert other == GRANTS["Resolve"] | SENDING | {
+        "FilesTable": {"dynamodb:Query"},
+        "ArchivesTable": {"dynamodb:GetItem"},
+        "RestoresTable": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "RestoreRequestsQueue": {"sqs:SendMessage"},
+        "arn:aws:ssm:us-east-1:123456789012:parameter/neve/cdn-key": {"ssm:GetParameter"},
+    }
+
+
 def plan_restore_config(*, destination_buckets: str, requests_per_s: int, usd_per_day: int) -> PlanRestoreConfig:
     return PlanRestoreConfig(
         archive_bucket="ArchiveBucket",
@@ -496,6 +690,7 @@ def plan_restore_config(*, destination_buckets: str, requests_per_s: int, usd_pe
         archives_table="ArchivesTable",
         restores_table="RestoresTable",
         parked_table="ParkedTable",
+        outbox_table="OutboxTable",
         requests_queue_url="RestoreRequestsQueue",
         extract_queue_url="ExtractQueue",
         restored_topic="RestoredTopic",
@@ -544,8 +739,9 @@ def test_every_function_logs_into_a_group_that_forgets(templates: Templates) -> 
 
 
 def test_what_is_sent_again_on_purpose_is_not_stopped_as_a_loop(templates: Templates) -> None:
-    """CopyLarge, Extract, StartAudit and Reconcile send themselves their next message; WriteArchive and CopyLarge send
-    files to Collect again; PlanRestore and Extract, StartAudit and VerifyAudit send archives to each other."""
+    """CopyLarge, CopyUpload, Extract, StartAudit and Reconcile send themselves their next message; WriteArchive and
+    CopyLarge send files to Collect again; PlanRestore and Extract, StartAudit and VerifyAudit send archives to each
+    other."""
     assert {name: made.get("RecursiveLoop") for name, made in functions(templates).items()} == {
         "Collect": "Allow",
         "WriteArchive": "Allow",
@@ -558,4 +754,8 @@ def test_what_is_sent_again_on_purpose_is_not_stopped_as_a_loop(templates: Templ
         "VerifyAudit": "Allow",
         "Drill": None,
         "Reconcile": "Allow",
+        "CopyUpload": "Allow",
+        "ReleaseUpload": None,
+        "Relay": None,
+        "Resolve": None,
     }

@@ -80,6 +80,7 @@ def test_an_alarm_tells_of_everything_that_is_parked(templates: Templates) -> No
     assert parking == {
         *("Collect", "WriteArchive", "CopyLarge", "PlanRestore", "Extract"),
         *("StartAudit", "VerifyAudit", "Drill", "Reconcile"),
+        *("CopyUpload", "ReleaseUpload", "Relay"),
     }
     for function in parking:
         [alarm] = alarms_on(templates, "parked", service=function)
@@ -116,6 +117,7 @@ def test_an_alarm_tells_when_a_queue_is_behind(synthesized: Callable[..., Templa
         for queue in (
             *("Collect", "Bundles", "Large", "RestoreRequests", "Extract"),
             *("Audits", "VerifyAudits", "Drills", "Reconciles"),
+            *("Uploads", "Release", "Announcements"),
         )
     }
     assert thresholds == {
@@ -131,6 +133,10 @@ def test_an_alarm_tells_when_a_queue_is_behind(synthesized: Callable[..., Templa
         "Drills": 300 + 6 * settings.drill_timeout_s,
         # All shards of a pass are sent at once.
         "Reconciles": 86_400,
+        "Uploads": 300 + 6 * settings.uploads_timeout_s,
+        # A message is meant to wait here until the last URL to its upload has ended.
+        "Release": 300 + settings.release_after_s + 6 * settings.release_timeout_s,
+        "Announcements": 3600,
     }
 
 
@@ -140,7 +146,7 @@ def test_every_function_has_alarms_for_errors_and_throttles(templates: Templates
             assert len(alarms_on(templates, metric, FunctionName=function)) == 1, (function, metric)
 
 
-@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores", "StartAudit", "Drill", "Reconcile"])
+@pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores", "StartAudit", "Drill", "Reconcile", "Relay"])
 def test_silence_of_a_sweep_is_an_alarm_too(templates: Templates, sweep: str) -> None:
     [alarm] = alarms_on(templates, "Invocations", FunctionName=sweep)
     assert alarm["ComparisonOperator"] == "LessThanThreshold"
@@ -151,6 +157,20 @@ def test_an_alarm_tells_of_an_archive_that_could_not_be_audited(templates: Templ
     [alarm] = alarms_on(templates, "unread", service="VerifyAudit")
     assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Sum", 1)
     assert "neve audit show" in alarm["AlarmDescription"]
+
+
+def test_an_alarm_tells_what_waits_in_the_outbox_for_longer_than_relays_take(templates: Templates) -> None:
+    [alarm] = alarms_on(templates, "outbox_oldest_s", service="Relay")
+    assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("neve", "Maximum", 600)
+    assert (alarm["EvaluationPeriods"], alarm["TreatMissingData"]) == (1, "notBreaching")
+    [denied] = alarms_on(templates, "denied", service="Relay")
+    assert (denied["Namespace"], denied["Statistic"], denied["Threshold"]) == ("neve", "Sum", 1)
+
+
+def test_an_alarm_tells_that_files_cannot_be_looked_up(templates: Templates) -> None:
+    [alarm] = alarms_on(templates, "Url5xxCount", FunctionName="Resolve")
+    assert (alarm["Namespace"], alarm["Statistic"], alarm["Threshold"]) == ("AWS/Lambda", "Sum", 1)
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (300, 3)
 
 
 def test_no_alarm_doubles_what_audits_drills_and_reconciliations_mail_themselves(templates: Templates) -> None:

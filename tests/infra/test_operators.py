@@ -17,16 +17,16 @@ SEND = {"sqs:SendMessage"}
 DESCRIBE = {"cloudformation:DescribeStacks"}
 WHERE = "arn:aws:cloudformation:us-east-1:123456789012:stack"
 
-QUEUES = (
-    *("Collect", "Bundles", "Large", "Sweep", "RestoreRequests", "Extract", "SweepRestores"),
-    *("Audits", "VerifyAudits", "Drills", "Reconciles"),
-)
+# The beginnings of the names of all queues: CloudFormation takes a stack's name for that of whatever it names.
+QUEUES = [
+    f"arn:aws:sqs:us-east-1:123456789012:neve-{part}-*"
+    for part in ("storage", "archive", "restore", "audit", "offload")
+]
 
 GRANTS: dict[str, dict[str, set[str]]] = {
     "NeveObserver": {
         **{f"{WHERE}/neve-{part}/*": DESCRIBE for part in STACKS},
-        **{f"{queue}Queue": LOOK for queue in QUEUES},
-        **{f"{queue}DeadLetterQueue": LOOK for queue in QUEUES},
+        **dict.fromkeys(QUEUES, LOOK),
         "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query"},
         "ArchivesTable": READ_ROWS,
         "ArchivesTable/index/unfinished": {"dynamodb:Query"},
@@ -35,6 +35,10 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ParkedTable": {"dynamodb:Scan"},
         "ArchiveBucket": {"s3:ListBucket"},
         "ArchiveBucket/manifests/*": {"s3:GetObject"},
+        "PointersTable": {"dynamodb:GetItem"},
+        "OutboxTable": {"dynamodb:Query"},
+        "UploadsBucket": {"s3:ListBucketVersions"},
+        "ContentBucket": {"s3:ListBucketVersions"},
     },
     "NeveOperator": {
         "RestoreRequestsQueue": SEND,
@@ -54,6 +58,20 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ArchivesTable": {"dynamodb:PutItem", "dynamodb:UpdateItem"},
         "ArchiveBucket/archives/*": READ_ARCHIVES | {"s3:RestoreObject"},
         "ArchiveBucket/manifests/*": {"s3:PutObject"},
+    },
+    "NeveEdge": {
+        f"{WHERE}/neve-storage/*": DESCRIBE,
+        f"{WHERE}/neve-offload/*": DESCRIBE,
+        "UploadsBucket": {"s3:ListBucket", "s3:ListBucketVersions"},
+        "UploadsBucket/*": {
+            *("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
+            *("s3:GetObject", "s3:GetObjectVersion"),
+        },
+        "PointersTable": {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem"},
+        "AnnouncementsQueue": {
+            *("sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
+            "sqs:GetQueueAttributes",
+        },
     },
 }
 
@@ -75,6 +93,12 @@ def test_a_policy_lets_its_holder_run_the_commands_that_it_is_for_and_do_nothing
     assert granted == GRANTS[policy]
 
 
+def test_an_observer_may_look_at_every_queue_there_is(templates: Templates) -> None:
+    looked_at = {pattern.split(":neve-")[1].removesuffix("-*") for pattern in QUEUES}
+    assert {queue.stack.removeprefix("neve-") for queue in templates.of_kind("AWS::SQS::Queue").values()} == looked_at
+    assert not any("QueueName" in queue.properties for queue in templates.of_kind("AWS::SQS::Queue").values())
+
+
 def actions(policy: str) -> set[str]:
     return {action for granted in GRANTS[policy].values() for action in granted}
 
@@ -91,6 +115,20 @@ def test_an_observer_changes_nothing_and_reads_no_file() -> None:
 def test_an_operator_can_neither_write_to_a_bucket_nor_delete_from_one_nor_thaw() -> None:
     to_buckets = {action for action in actions("NeveObserver") | actions("NeveOperator") if action.startswith("s3:")}
     assert to_buckets == READ_ARCHIVES | {"s3:ListBucket", "s3:ListBucketVersions"}
+
+
+def test_a_host_writes_no_pointer_into_a_bucket(templates: Templates) -> None:
+    document = templates.rendered(templates.of_kind("AWS::IAM::ManagedPolicy")["NeveEdge"])["PolicyDocument"]
+    [writing] = [each for each in statements(document) if "dynamodb:PutItem" in each["Action"]]
+    assert writing["Action"] == ["dynamodb:PutItem"]
+    # All that a pointer to a host consists of; one into a bucket names a version.
+    assert writing["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": ["key", "place", "since", "url"]}
+    }
+
+
+def test_a_host_can_delete_nothing() -> None:
+    assert {action for action in actions("NeveEdge") if "Delete" in action} == {"sqs:DeleteMessage"}
 
 
 def test_who_rebuilds_the_index_can_delete_nothing() -> None:

@@ -11,6 +11,13 @@ from hypothesis import strategies as st
 from app import PROJECT
 from stacks.settings import RULES, Settings, SettingsInvalid, Whole, read_settings
 
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/11111111-2222-3333-4444-555555555555"
+SIGNED = {
+    "cdn_key_group": "11111111-2222-3333-4444-555555555555",
+    "cdn_key_id": "K2JCJMDEHXQW5F",
+    "cdn_key_parameter": "/neve/cdn-key",
+}
+
 REFUSED: dict[str, list[object]] = {
     "name": ["", "Neve", "9neve", "neve_1", "n" * 33, "neve!", 7],
     "storage_class": ["", "glacier", "STANDARD", "GLACIER ", None],
@@ -36,6 +43,25 @@ REFUSED: dict[str, list[object]] = {
         "a,b",
         None,
     ],
+    "key_layout": ["", "as_is", "Hashed"],
+    "attic_days": ["0", "29", "3651"],
+    "release_after_s": ["0", "901"],
+    "uploads_timeout_s": ["4", "901"],
+    "release_timeout_s": ["4", "901"],
+    "relay_timeout_s": ["4", "901"],
+    "upload_url_s": ["0", "601"],
+    "redirect_max_age_s": ["-1", "86401"],
+    "private_prefixes": ["*", "/private/", "a b/", "%70rivate/", "x?/", ".neve/", "../", "a,,b", "p" * 201],
+    "signing": ["", "S3", "none"],
+    "signed_url_s": ["0", "43201"],
+    "cdn_urls": ["img1.example.com", "https://img1.example.com/", "https://*.example.com", "https://a.b/?x", "https:/"],
+    "cdn_choice": ["", "by_key", "hash"],
+    "cdn_certificate": ["*", "arn:aws:acm:eu-west-1:123456789012:certificate/11111111-2222-3333-4444-555555555555"],
+    "cdn_key_group": ["*", "group"],
+    "cdn_key_id": ["*", "k2jcj"],
+    "cdn_key_parameter": ["neve", "/", "/neve/*", "/neve/"],
+    "archived_answer": ["", "404", "restored"],
+    "resolve_timeout_s": ["4", "31"],
     "restore_buckets": ["*", "press,*", "press,,books", "press,", "xn--press", "press--x-s3", "Press", ["press"]],
     "site_urls": ["example.org/", "https://example.org", "ftp://example.org/", "https://me@example.org/", "https://*/"],
     "restore_requests_per_s": ["0", "1001"],
@@ -127,9 +153,21 @@ def test_of_several_names_the_wrong_one_is_told() -> None:
         read_settings({"restore_buckets": "press, My_Books"})
 
 
+def test_an_upload_of_a_second_can_only_be_released_later() -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({"release_after_s": "1", "upload_url_s": "1"})
+    [problem] = refused.value.problems
+    assert problem.endswith("Use `-c release_after_s=2`.")
+
+
+def test_private_prefixes_are_told_apart_and_each_once() -> None:
+    assert read_settings({"private_prefixes": "a/, b-,a/"}).private == ("a/", "b-")
+    assert read_settings({}).private == ()
+
+
 def test_blanks_beside_commas_and_repeated_names_do_no_harm() -> None:
     settings = read_settings({"uploads_bucket": "uploads", "restore_buckets": "press, uploads ,press"})
-    assert settings.other_destinations == ("uploads", "press")
+    assert settings.other_destinations == ("press",)
     assert read_settings({}).other_destinations == ()
 
 
@@ -180,6 +218,36 @@ def test_all_problems_are_told_at_once() -> None:
                 "longer than the one before. Use `-c audit_silent_h=48`."
             ),
         ),
+        (
+            {"release_after_s": "60"},
+            (
+                "release_after_s=60 lets an upload go while a URL to it may still be valid, for upload_url_s=60 "
+                "seconds. Use `-c release_after_s=61`, or `-c upload_url_s=59`."
+            ),
+        ),
+        (
+            {"signing": "cloudfront", "cdn_key_id": "K2JCJMDEHXQW5F"},
+            (
+                "signing=cloudfront needs cdn_key_group, cdn_key_parameter as well: the key group that the "
+                "distribution trusts, the id of a public key in it, and the parameter that holds its private key. Set "
+                "them, or use `-c signing=s3`."
+            ),
+        ),
+        (
+            {"cdn_certificate": CERTIFICATE, "cdn_urls": "https://img1.example.com,http://img2.example.com"},
+            (
+                "cdn_certificate makes the hosts of cdn_urls names of the distribution, and 'http://img2.example.com' "
+                "is not https:// with a host alone. Use for example `-c cdn_urls=https://img1.example.com`, or leave "
+                "cdn_certificate out."
+            ),
+        ),
+        (
+            {"drill_bucket": "press", "uploads_bucket": "press"},
+            (
+                "drill_bucket=press is the uploads bucket, from which a drill's copies would go on to the content "
+                "bucket. Name another one, or leave drill_bucket out."
+            ),
+        ),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_refused_with_their_figures(given: dict[str, str], told: str) -> None:
@@ -200,6 +268,11 @@ def test_remedies_against_settings_that_do_not_fit_help() -> None:
         {"storage_class": "DEEP_ARCHIVE", "audit_tier": "standard"},
         {"storage_class": "GLACIER_IR", "audit_tier": "expedited"},
         {"audit_every_h": "24"},
+        {"release_after_s": "61"},
+        {"release_after_s": "2", "upload_url_s": "1"},
+        {"signing": "cloudfront", **SIGNED},
+        {"cdn_certificate": CERTIFICATE, "cdn_urls": "https://img1.example.com,https://img2.example.com"},
+        {"cdn_urls": "http://127.0.0.1:8080/base"},
     ):
         read_settings(remedy)
 

@@ -12,8 +12,9 @@ import aws_cdk as cdk
 import pytest
 
 from app import PROJECT, build, synthesize
+from neve_cli.stack import STACKS
 from tests.infra.templates import BAIT, Templates
-from tests.infra.test_functions import DESTINATIONS, PROOF_SETTINGS, RESTORE_SETTINGS
+from tests.infra.test_functions import DESTINATIONS, PROOF_SETTINGS, RESTORE_SETTINGS, SERVE_SETTINGS
 from tests.infra.test_operations import SECOND_DEPLOYMENT
 
 # Put before everything else on the path of the child process: who asks for a connection is refused.
@@ -29,7 +30,11 @@ socket.getaddrinfo = refuse
 """
 
 
-@pytest.mark.parametrize("settings", [{}, RESTORE_SETTINGS, PROOF_SETTINGS], ids=["defaults", "destinations", "proof"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, RESTORE_SETTINGS, PROOF_SETTINGS, SERVE_SETTINGS],
+    ids=["defaults", "destinations", "proof", "serving"],
+)
 def test_cdk_nag_finds_nothing_that_is_not_acknowledged(
     synthesized: Callable[..., Templates], settings: dict[str, str]
 ) -> None:
@@ -47,16 +52,20 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
             name: name
             for name in (
                 "ContentBucket",
+                "UploadsBucket",
                 "ArchiveBucket",
                 "FilesTable",
                 "ArchivesTable",
                 "ParkedTable",
                 "RestoresTable",
                 "AuditsTable",
+                "PointersTable",
+                "OutboxTable",
                 "DrillBucket",
                 "ThawedTopic",
             )
         },
+        **behind("Uploads"),
         "AlertsTopic": "Alerts",
         **behind("Collect"),
     }
@@ -80,8 +89,7 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
         "ExtractFunction": "Extract",
         "SweepRestoresFunction": "SweepRestores",
         "RestoredTopic": "RestoredTopic",
-        "DestinationBuckets": "ContentBucket",
-        "UploadsBucket": "-",
+        "DestinationBuckets": "ContentBucket UploadsBucket",
         "SiteUrls": "-",
         "UsdPerDay": "100",
     }
@@ -100,15 +108,34 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
         "AuditBudgetUsd": "100",
         "AuditTier": "bulk",
     }
+    assert templates.outputs("neve-offload") == {
+        **behind("Release"),
+        **behind("Announcements"),
+        **behind("Relay"),
+        "CopyUploadFunction": "CopyUpload",
+        "ReleaseUploadFunction": "ReleaseUpload",
+        "RelayFunction": "Relay",
+        "KeyLayout": "as-is",
+        "AtticDays": "30",
+    }
+    assert templates.outputs("neve-serve") == {
+        "ResolveFunction": "Resolve",
+        "ResolverUrl": "Resolve/FunctionUrl",
+        "ContentCdn": "https://Content",
+        "ContentDistribution": "Content",
+        "SiteCdn": "https://Site",
+    }
     assert templates.outputs("neve-operations") == {
         "NeveObserverPolicy": "NeveObserver",
         "NeveOperatorPolicy": "NeveOperator",
         "NeveRecoveryPolicy": "NeveRecovery",
+        "NeveEdgePolicy": "NeveEdge",
     }
 
 
 def test_the_command_is_told_where_restores_may_go_and_what_urls_mean(synthesized: Callable[..., Templates]) -> None:
-    outputs = synthesized(**RESTORE_SETTINGS).outputs("neve-restore")
+    templates = synthesized(**RESTORE_SETTINGS)
+    outputs = templates.outputs("neve-restore") | templates.outputs("neve-storage")
     told = {name: outputs[name] for name in ("DestinationBuckets", "UploadsBucket", "SiteUrls", "UsdPerDay")}
     assert told == {
         "DestinationBuckets": DESTINATIONS,
@@ -131,7 +158,18 @@ def test_the_command_is_told_how_much_is_audited(synthesized: Callable[..., Temp
 
 def test_a_second_deployment_in_one_account_has_a_name_of_its_own(synthesized: Callable[..., Templates]) -> None:
     stacks = set(synthesized(**SECOND_DEPLOYMENT).documents)
-    assert stacks == {f"press-2-{part}" for part in ("storage", "archive", "restore", "audit", "operations")}
+    assert stacks == {f"press-2-{part}" for part in (*STACKS, "operations")}
+
+
+def test_the_command_is_told_where_files_are_served(synthesized: Callable[..., Templates]) -> None:
+    templates = synthesized(**SERVE_SETTINGS)
+    outputs = templates.outputs("neve-offload") | templates.outputs("neve-serve")
+    told = {name: outputs[name] for name in ("KeyLayout", "AtticDays", "ContentCdn")}
+    assert told == {
+        "KeyLayout": "hashed",
+        "AtticDays": "365",
+        "ContentCdn": "https://img1.example.com https://img2.example.com",
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from neve.domain.events import DRILL_PREFIX
 from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
 from tests.infra.templates import Resource, Templates, statements
+from tests.infra.test_functions import RESTORE_SETTINGS
 
 HOLDS_DATA = ("AWS::S3::Bucket", "AWS::DynamoDB::Table")
 
@@ -24,11 +28,16 @@ def test_everything_that_holds_data_outlives_its_stack(templates: Templates) -> 
             assert resource.body["UpdateReplacePolicy"] == "Retain", name
 
 
-def test_content_and_archives_are_versioned_and_copies_of_drills_are_not(templates: Templates) -> None:
+def test_uploads_content_and_archives_are_versioned_and_copies_of_drills_are_not(templates: Templates) -> None:
     buckets = templates.of_kind("AWS::S3::Bucket")
     versioning = {name: bucket.properties.get("VersioningConfiguration") for name, bucket in buckets.items()}
     enabled = {"Status": "Enabled"}
-    assert versioning == {"ContentBucket": enabled, "ArchiveBucket": enabled, "DrillBucket": None}
+    assert versioning == {
+        "UploadsBucket": enabled,
+        "ContentBucket": enabled,
+        "ArchiveBucket": enabled,
+        "DrillBucket": None,
+    }
 
 
 def test_every_bucket_is_encrypted_and_closed_to_the_public(templates: Templates) -> None:
@@ -55,7 +64,9 @@ def test_every_bucket_refuses_requests_without_tls(templates: Templates) -> None
         ), name
 
 
-def test_nothing_in_a_bucket_expires_but_uploads_left_unfinished_and_copies_of_drills(templates: Templates) -> None:
+def test_nothing_in_a_bucket_expires_but_what_was_left_unfinished_the_attic_and_copies_of_drills(
+    templates: Templates,
+) -> None:
     aborted = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}
     copies = {
         "Prefix": DRILL_PREFIX,
@@ -63,8 +74,15 @@ def test_nothing_in_a_bucket_expires_but_uploads_left_unfinished_and_copies_of_d
         "NoncurrentVersionExpiration": {"NoncurrentDays": 7},
         "Status": "Enabled",
     }
+    # S3 takes away the marker of an upload that was let go once nothing is left behind it.
+    attic = {
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+        "ExpiredObjectDeleteMarker": True,
+        "Status": "Enabled",
+    }
     buckets = templates.of_kind("AWS::S3::Bucket")
     assert {name: bucket.properties["LifecycleConfiguration"]["Rules"] for name, bucket in buckets.items()} == {
+        "UploadsBucket": [aborted, attic],
         "ContentBucket": [aborted, copies],
         "ArchiveBucket": [aborted],
         "DrillBucket": [aborted, copies],
@@ -99,6 +117,8 @@ def test_the_tables_have_the_keys_that_the_functions_use(templates: Templates) -
     assert keys("RestoresTable") == [("pk", "S"), ("sk", "S")]
     assert keys("AuditsTable") == [("pk", "S"), ("sk", "S")]
     assert keys("ParkedTable") == [("id", "S")]
+    assert keys("PointersTable") == [("key", "S")]
+    assert keys("OutboxTable") == [("pk", "S"), ("sk", "S")]
 
     for name in ("ArchivesTable", "RestoresTable", "AuditsTable"):
         [unfinished] = tables[name].properties["GlobalSecondaryIndexes"]
@@ -116,24 +136,47 @@ def test_only_archives_restores_and_audits_let_items_expire(templates: Templates
         "RestoresTable": {"AttributeName": "expires_at", "Enabled": True},
         "AuditsTable": {"AttributeName": "expires_at", "Enabled": True},
         "ParkedTable": None,
+        "PointersTable": None,
+        "OutboxTable": None,
     }
 
 
-def test_created_objects_of_the_content_bucket_reach_the_collect_queue(templates: Templates) -> None:
-    content = templates.of_kind("AWS::S3::Bucket")["ContentBucket"]
-    assert templates.rendered(content)["NotificationConfiguration"] == {
-        "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": "CollectQueue"}]
+@pytest.mark.parametrize(("name", "told"), [("ContentBucket", "CollectQueue"), ("UploadsBucket", "UploadsQueue")])
+def test_created_objects_reach_the_queue_of_their_bucket(templates: Templates, name: str, told: str) -> None:
+    bucket = templates.of_kind("AWS::S3::Bucket")[name]
+    assert templates.rendered(bucket)["NotificationConfiguration"] == {
+        "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": told}]
     }
 
     # S3 tries the queue when the bucket is made: its permission has to be there first.
     [sending] = [
         statement
-        for statement in statements_before(templates, content, "AWS::SQS::QueuePolicy")
+        for statement in statements_before(templates, bucket, "AWS::SQS::QueuePolicy")
         if statement["Effect"] == "Allow"
     ]
     assert sending["Principal"] == {"Service": "s3.amazonaws.com"}
-    assert (sending["Action"], sending["Resource"]) == (["sqs:SendMessage"], ["CollectQueue"])
+    assert (sending["Action"], sending["Resource"]) == (["sqs:SendMessage"], [told])
     assert sending["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
+
+
+def test_a_bucket_of_uploads_that_is_there_already_may_tell_the_queue_and_is_left_as_it_is(
+    synthesized: Callable[..., Templates],
+) -> None:
+    templates = synthesized(**RESTORE_SETTINGS)
+    assert set(templates.of_kind("AWS::S3::Bucket")) == {"ContentBucket", "ArchiveBucket", "DrillBucket"}
+    assert all("uploads" not in policy for policy in templates.of_kind("AWS::S3::BucketPolicy"))
+    [sending] = [
+        statement
+        for policy in map(templates.rendered, templates.of_kind("AWS::SQS::QueuePolicy").values())
+        if policy["Queues"] == ["UploadsQueue"]
+        for statement in statements(policy["PolicyDocument"])
+        if statement["Effect"] == "Allow"
+    ]
+    assert sending["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert sending["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+        "ArnLike": {"aws:SourceArn": "arn:aws:s3:::uploads"},
+    }
 
 
 def test_s3_tells_the_topic_of_thaws_that_an_archive_can_be_read(templates: Templates) -> None:
