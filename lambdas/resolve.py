@@ -7,8 +7,6 @@ for a file that does not exist.
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -36,7 +34,6 @@ from neve.domain.route import (
     PathAmbiguous,
     PathRefused,
     Rules,
-    by_key,
     failed,
     key_of,
     not_allowed,
@@ -44,7 +41,7 @@ from neve.domain.route import (
     unknown,
 )
 from neve.flows.recall import Recaller
-from neve.flows.resolve import Resolver
+from neve.flows.resolve import CHOICES, Resolver
 from neve.ports import Signer
 
 LONGEST_LOOK = timedelta(seconds=4)
@@ -115,14 +112,6 @@ def _answer(request: LambdaFunctionUrlEvent, context: LambdaContext) -> Answer:
     except PathRefused as error:
         return unknown(str(error))
     return resolver().resolve(asked, until=deadline(context) - LONGEST_LOOK)
-
-
-def _at_random(bases: Sequence[str], _: str) -> str:
-    return random.choice(bases)  # noqa: S311  # it spreads the load, and is no secret
-
-
-CHOICES: dict[str, Callable[[Sequence[str], str], str]] = {"by-key": by_key, "random": _at_random}
-"""By the setting cdn_choice."""
 
 
 def _content_signer(settings: ResolveConfig) -> Signer:

@@ -76,8 +76,8 @@ def has_dot_segments(key: str) -> bool:
 
 
 def path_of(key: str) -> str:
-    """The path of a URL that names `key`. Inverse of key_of where that does not refuse it."""
-    return "/" + quote(key)
+    """The path of a URL that names `key`. Inverse of key_of where that does not refuse it, as what is not UTF-8."""
+    return "/" + quote(key, errors="surrogatepass")
 
 
 # -- How the site serves ---------------------------------------------------------------------------------------------

@@ -6,14 +6,23 @@ says nothing about the file, and must never become a 404.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from neve.domain.route import Answer, Asked, Kind, Known, Look, Rules, next_step, stored_at, to_content
+from neve.domain.route import Answer, Asked, Kind, Known, Look, Rules, by_key, next_step, stored_at, to_content
 from neve.errors import Transient
 from neve.flows.recall import Recaller
 from neve.ports import Pointers, Signer, Standing
+
+
+def _at_random(bases: Sequence[str], _: str) -> str:
+    return random.choice(bases)  # noqa: S311  # it spreads the load, and is no secret
+
+
+CHOICES: Mapping[str, Callable[[Sequence[str], str], str]] = {"by-key": by_key, "random": _at_random}
+"""How one of the CDN's names is chosen, by the setting cdn_choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
