@@ -202,6 +202,7 @@ class Stack:
     @property
     def places(self) -> Places:
         """Where restores may come from and go."""
+        from neve.domain.layout import Layout  # noqa: PLC0415
         from neve.domain.selection import Places, parse_site_urls  # noqa: PLC0415
 
         return Places(
@@ -209,6 +210,7 @@ class Stack:
             destination_buckets=frozenset(self.outputs["DestinationBuckets"].split()),
             uploads_bucket=self.outputs["UploadsBucket"],
             site_urls=parse_site_urls(self.outputs["SiteUrls"]),
+            layout=Layout(self.outputs.get("KeyLayout", Layout.AS_IS)),
         )
 
     @property

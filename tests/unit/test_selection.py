@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neve.domain.index import FileRow
+from neve.domain.layout import Layout, content_key
 from neve.domain.selection import (
     Destination,
     InBucket,
@@ -167,6 +168,20 @@ def test_what_is_no_source_is_refused_with_the_reason(text: str, why: str) -> No
 def test_a_url_of_the_site_names_a_key(url: str, key: str) -> None:
     read = parse_source(url, PLACES)
     assert (read.source, read.guessed) == (OneKey(key=key), "")
+
+
+def test_a_url_of_the_site_or_of_the_cdn_names_the_place_where_the_layout_puts_its_file() -> None:
+    places = replace(PLACES, layout=Layout.HASHED)
+    stored = content_key("a b/c.jpg", Layout.HASHED)
+    for path in ("a%20b/c.jpg", stored.replace(" ", "%20")):
+        assert parse_source(f"https://cdn.example.org/{path}", places).source == OneKey(key=stored)
+    assert parse_source("a b/c.jpg", places).source == OneKey(key="a b/c.jpg"), "a key is that in the content bucket"
+
+
+@pytest.mark.parametrize(("path", "why"), [("k" * 1020, "at most 1018 bytes"), ("", "has 1 to 1,024 bytes")])
+def test_a_url_whose_file_the_layout_cannot_hold_is_refused(path: str, why: str) -> None:
+    with pytest.raises(SelectionInvalid, match=why):
+        parse_source(f"https://cdn.example.org/{path}", replace(PLACES, layout=Layout.HASHED))
 
 
 @pytest.mark.parametrize("text", ["-", "", " , "])

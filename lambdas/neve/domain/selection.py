@@ -11,6 +11,7 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from neve.domain.index import FileRow, newest
+from neve.domain.layout import Layout, application_key, content_key
 from neve.domain.names import FOLDER, natural_path
 from neve.domain.version import KEY_LIMIT
 
@@ -149,7 +150,7 @@ def _parse_source(text: str, places: Places, *, pinned: bool) -> Selection:
     if text.startswith(S3):
         return _s3_source(text, places, pinned=pinned)
     if _URL.match(text):
-        key = _key_of_url(text, places.site_urls)
+        key = _stored(_key_of_url(text, places.site_urls), places.layout)
         return Selection(source=_key(key), text=key)
     if not pinned and _SERIAL.fullmatch(text):
         return Selection(source=_archive(text), text=text, guessed=f"archive:{text}")
@@ -259,6 +260,16 @@ def _key_of_url(url: str, site_urls: Iterable[SiteUrl]) -> str:
     return site.key_prefix + path.removeprefix(site.path)
 
 
+def _stored(key: str, layout: Layout) -> str:
+    """Where the file lies that a URL names by `key`: the application's, or, on a name of the CDN, that of its place."""
+    if not key or application_key(key, layout) is not None:
+        return key
+    try:
+        return content_key(key, layout)
+    except ValueError as error:
+        raise SelectionInvalid(str(error)) from error
+
+
 def _url(text: str) -> tuple[str, str, str]:
     """(scheme, host, path) of a URL, scheme and host in lower case, the path percent-decoded."""
     try:
@@ -275,13 +286,15 @@ def _url(text: str) -> tuple[str, str, str]:
 class Places:
     """What the deployed stack says of sources and destinations.
 
-    `destination_buckets` are those that restores may write to, `uploads_bucket` is "" if there is none.
+    `destination_buckets` are those that restores may write to, `uploads_bucket` is "" if there is none. `layout` tells
+    where in the content bucket the files lie that `site_urls` name.
     """
 
     content_bucket: str
     destination_buckets: frozenset[str]
     uploads_bucket: str = ""
     site_urls: tuple[SiteUrl, ...] = ()
+    layout: Layout = Layout.AS_IS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
