@@ -227,7 +227,9 @@ def test_a_path_names_a_key(path: str, key: str) -> None:
     assert key_of(path) == key
 
 
-@pytest.mark.parametrize("path", ["", "/", "/%FC.jpg", "/\ud800.jpg", "/" + "k" * 1025, "/" + "%C3%BC" * 513])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/.neve/drill/x", "/%2Eneve/x", "/%FC.jpg", "/\ud800.jpg", "/" + "k" * 1025, "/" + "%C3%BC" * 513]
+)
 def test_a_path_that_no_key_of_s3_has_is_refused(path: str) -> None:
     with pytest.raises(PathRefused) as caught:
         key_of(path)
@@ -363,6 +365,8 @@ def test_a_key_too_long_for_the_layout_may_be_an_upload_and_nothing_else() -> No
         ("privat/e", False),
         ("Private/a", False),
         ("x/private/a", False),
+        ("ab/cd/private/a", True),  # the CDN takes it for one of the layout `hashed`
+        ("ab/cd/e/private/a", False),
         ("privateer/a", False),
     ],
 )

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from neve.domain.layout import Layout, content_key
 from neve.domain.pointer import InContent, OnHost, Pointer
+from neve.domain.upload import RESERVED
 from neve.domain.version import KEY_LIMIT
 
 RETRY_AFTER_S = 5
@@ -25,6 +26,8 @@ METHODS = ("GET", "HEAD")
 
 _NEVER_STORED = "no-store"
 _NEVER_SHARED = "private, no-store"
+
+_LEVELS = "../../"
 
 _HOST_URL = re.compile(r"https?://[A-Za-z0-9.\-:\[\]]+(?:/[!-~]*)?")
 """Nothing but a host and a path: no name of a user that could pass for a host, no blank, nothing that ends a header."""
@@ -57,7 +60,7 @@ def key_of(path: str) -> str:
 
     `path` is as the client sent it. Raises PathAmbiguous if it has dot segments: what lies behind `a/../b` is `b` for
     a browser and for the rules of a CDN, and another key for S3, so that a signature asked for the one could be
-    avoided by asking for the other. Raises PathRefused for what no key of S3 can be.
+    avoided by asking for the other. Raises PathRefused for what no key of S3 can be, and for neve's own.
     """
     try:
         key = unquote_to_bytes(path.removeprefix("/")).decode()
@@ -65,6 +68,8 @@ def key_of(path: str) -> str:
         raise PathRefused("the path is not UTF-8") from None
     if not 0 < len(key.encode()) <= KEY_LIMIT:
         raise PathRefused(f"a path names a file by 1 to {KEY_LIMIT} bytes")
+    if key.startswith(RESERVED):
+        raise PathRefused(f"what begins with {RESERVED} is no file of the site")
     if has_dot_segments(key):
         raise PathAmbiguous("a path with . or .. between slashes names no file here")
     return key
@@ -112,10 +117,13 @@ class Rules:
     def is_private(self, key: str) -> bool:
         """Whether the file is handed out by signed URLs only.
 
-        Slashes that stand together count as one here, and none at the beginning, as for who cleans up URLs.
+        So is what the CDN refuses because it looks like a private file: slashes that stand together count as one, and
+        none at the beginning, as for who cleans up URLs; and two levels of two characters may stand before a prefix, as
+        the layout `hashed` puts them.
         """
-        cleaned = re.sub("/+", "/", key).removeprefix("/")
-        return any(each.startswith(prefix) for prefix in self.private_prefixes for each in (key, cleaned))
+        spellings = [key, re.sub("/+", "/", key).removeprefix("/")]
+        spellings += [each[len(_LEVELS) :] for each in spellings if re.match(_LEVELS, each, re.DOTALL)]
+        return any(each.startswith(tuple(self.private_prefixes)) for each in spellings)
 
     def is_signed(self, key: str) -> bool:
         """Whether a file in the content bucket is reached by a signed URL."""
