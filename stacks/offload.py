@@ -129,6 +129,8 @@ class OffloadStack(cdk.Stack):
             ["*"],
             reason=_ANY_UPLOAD,
         )
+        # A copy in parts goes on where the last invocation ended.
+        allow(made, ["s3:ListBucketMultipartUploads"], storage.content_bucket.bucket_arn)
         allow(made, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.pointers_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
         allow_sending(made, storage.uploads.queue, self.release.queue, outbox=storage.outbox_table)
@@ -153,11 +155,18 @@ class OffloadStack(cdk.Stack):
             timeout_s=settings.release_timeout_s,
             memory_mib=256,
         )
-        for bucket in (storage.uploads_bucket, storage.content_bucket):
-            allow_objects(made, ["s3:GetObject", "s3:GetObjectVersion"], bucket, ["*"], reason=_ANY_UPLOAD)
-            allow(made, ["s3:ListBucket", "s3:ListBucketVersions"], bucket.bucket_arn)
-        # It may hide an object behind a marker. To take a version away is another action, which no function may do.
-        allow_objects(made, ["s3:DeleteObject"], storage.uploads_bucket, ["*"], reason=_ANY_UPLOAD)
+        allow_objects(
+            made,
+            ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectVersionTagging"],
+            storage.content_bucket,
+            ["*"],
+            reason=_ANY_UPLOAD,
+        )
+        allow(made, ["s3:ListBucket", "s3:ListBucketVersions"], storage.content_bucket.bucket_arn)
+        # It may hide an object behind a marker, on a condition for which S3 has to read it. To take a version away is
+        # another action, which no function may do.
+        allow_objects(made, ["s3:GetObject", "s3:DeleteObject"], storage.uploads_bucket, ["*"], reason=_ANY_UPLOAD)
+        allow(made, ["s3:ListBucket"], storage.uploads_bucket.bucket_arn)
         allow(made, ["dynamodb:GetItem"], storage.pointers_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
         consume(made, self.release.queue, batch_size=10, max_concurrency=5)
