@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,15 @@ StackName = Annotated[
     str | None,
     typer.Option("--stack", envvar="NEVE_STACK", metavar="NAME", help="The stacks' name.", show_default="neve"),
 ]
+
+
+class Server(StrEnum):
+    """The web servers that there are configurations for."""
+
+    NGINX = "nginx"
+    LIGHTTPD = "lighttpd"
+    APACHE = "apache"
+    CADDY = "caddy"
 
 
 @app.command()
@@ -127,6 +137,49 @@ def status(config: Config = None, as_json: AsJson = False, stack_name: StackName
     from neve_cli.edge_status import show_status  # noqa: PLC0415
 
     show_status(_settings(config, None, stack_name), as_json=as_json)
+
+
+@app.command()
+def webserver(  # noqa: PLR0917  # typer calls it by name
+    server: Annotated[Server, typer.Argument(help="For which web server.")],
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", metavar="DIR", help="The folder it serves.", show_default="the one of the settings"),
+    ] = None,
+    url: Annotated[str, typer.Option("--url", metavar="PATH", help="The URLs that the folder has.")] = "/files/",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="URL", help="Redirect to here.", show_default="the stacks' distribution Site"),
+    ] = None,
+    cdn: Annotated[
+        bool,
+        typer.Option("--cdn", help="Redirect straight to the files' own distribution, not by way of their pointers."),
+    ] = False,
+    key_prefix: Annotated[
+        str | None,
+        typer.Option("--key-prefix", help="What the files' keys begin with.", show_default="as the settings say"),
+    ] = None,
+    index: Annotated[
+        str, typer.Option("--index", metavar="NAME", help="The file that a URL with a slash at its end stands for.")
+    ] = "",
+    script: Annotated[
+        bool, typer.Option("--script", help="Print the Lua script that lighttpd needs beside it.")
+    ] = False,
+    config: Config = None,
+    stack_name: StackName = None,
+) -> None:
+    """Print a configuration that serves what is in the folder, and redirects to where the rest has moved.
+
+    It changes nothing outside of those URLs. Its comments say where to put it, and why each line is there.
+    """
+    from neve.errors import SettingInvalid  # noqa: PLC0415
+    from neve_cli.edge_webserver import Wanted, print_configuration  # noqa: PLC0415
+
+    wanted = Wanted(root=root, url=url, to=to, cdn=cdn, key_prefix=key_prefix, index=index, script=script)
+    try:
+        print_configuration(server.value, _settings(config, None, stack_name), wanted)
+    except SettingInvalid as error:
+        raise _refused(str(error)) from error
 
 
 @app.command()
