@@ -115,7 +115,9 @@ class MemoryUploads:
             return NotCopied.TAKEN
         try:
             found = self._version(bucket, version)
-        except (SourceGone, SourceChanged):
+        except SourceChanged:
+            return NotCopied.TAKEN
+        except SourceGone:
             if onto:
                 return NotCopied.TAKEN  # S3 has one answer for both
             raise

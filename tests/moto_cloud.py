@@ -24,11 +24,13 @@ from moto.sqs.models import sqs_backends
 
 import collect
 import copy_large
+import copy_upload
 import drill
 import extract
 import plan_restore
 import reconcile
 import relay
+import release_upload
 import resolve
 import start_audit
 import sweep
@@ -54,14 +56,17 @@ from neve.aws.sending import sender
 from neve.aws.sources import S3Sources
 from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
+from neve.aws.uploads import S3Uploads
 from neve.config import (
     CollectConfig,
     CopyLargeConfig,
+    CopyUploadConfig,
     DrillConfig,
     ExtractConfig,
     PlanRestoreConfig,
     ReconcileConfig,
     RelayConfig,
+    ReleaseUploadConfig,
     ResolveConfig,
     StartAuditConfig,
     SweepConfig,
@@ -71,7 +76,7 @@ from neve.config import (
     environment,
 )
 from neve.domain.index import FileRow
-from neve.domain.version import ObjectVersion, padded_sequencer
+from neve.domain.version import NULL_VERSION, ObjectVersion, padded_sequencer
 from tests.moto_glacier import MotoGlacier, glacier_as_on_aws
 from tests.moto_listing import listing_as_on_aws
 from tests.moto_transactions import one_write_at_a_time
@@ -141,12 +146,12 @@ class MotoCloud:
 
     # What the content bucket does
 
-    def upload(self, key: str, body: bytes, **extra: Any) -> ObjectVersion:
-        """Put an object into the content bucket; its version, as the event will tell it."""
-        answer = clients.s3().put_object(Bucket=CONTENT, Key=key, Body=body, **extra)
+    def upload(self, key: str, body: bytes, *, bucket: str = CONTENT, **extra: Any) -> ObjectVersion:
+        """Put an object into a bucket; its version, as the event will tell it."""
+        answer = clients.s3().put_object(Bucket=bucket, Key=key, Body=body, **extra)
         return ObjectVersion(
             key=key,
-            version_id=answer["VersionId"],
+            version_id=answer.get("VersionId", NULL_VERSION),
             size_bytes=len(body),
             etag=answer["ETag"].strip('"'),
             sequencer=padded_sequencer(f"{next(self.sequence):X}"),
@@ -157,6 +162,11 @@ class MotoCloud:
         """Send the events of S3 for these versions; moto's own carry no version id."""
         for version in versions:
             clients.sqs().send_message(QueueUrl=self.urls["collect"], MessageBody=s3_event(version))
+
+    def arrive(self, *uploads: ObjectVersion) -> None:
+        """Send the events of S3 for versions in the uploads bucket."""
+        for upload in uploads:
+            clients.sqs().send_message(QueueUrl=self.urls["uploads"], MessageBody=s3_event(upload, bucket=UPLOADS))
 
     # What S3 does with thaws
 
@@ -318,6 +328,10 @@ class MotoCloud:
         return S3Destination(clients.s3(), clients.s3(clients.PATIENT), ARCHIVE, invocation.now)
 
     @property
+    def uploads(self) -> S3Uploads:
+        return S3Uploads(clients.s3(), clients.s3(clients.PATIENT), UPLOADS, CONTENT, invocation.now)
+
+    @property
     def pointers(self) -> DynamoPointers:
         return DynamoPointers(clients.dynamodb(), POINTERS)
 
@@ -361,6 +375,8 @@ HANDLERS: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
     "verify": verify_audit.handler,
     "reconciles": reconcile.handler,
     "relay": relay.handler,
+    "uploads": copy_upload.handler,
+    "release": release_upload.handler,
 }
 RUN = ("collect", "bundles", "large", "requests", "extract")
 CONTEXT = SimpleNamespace(
@@ -415,6 +431,7 @@ def _forget() -> None:
     made += [sweep_restores.config, sweep_restores.sweeper]
     made += [drill.config, drill.driller, reconcile.config, reconcile.reconciler]
     made += [relay.config, relay.relay, sender, resolve.config, resolve.rules, resolve.resolver]
+    made += [copy_upload.config, copy_upload.copier, release_upload.config, release_upload.releaser]
     made += [start_audit.config, start_audit.starter, verify_audit.config, verify_audit.verifier]
     for function in made:
         function.cache_clear()
@@ -528,6 +545,13 @@ def moto_cloud(
             "requests_per_s": 10_000,
             "threads": 4,
         }
+        offload = {
+            "uploads_bucket": UPLOADS,
+            "content_bucket": CONTENT,
+            "pointers_table": POINTERS,
+            "parked_table": PARKED,
+            "release_queue_url": urls["release"],
+        }
         for config in (
             CollectConfig(
                 **tables,
@@ -593,6 +617,14 @@ def moto_cloud(
                 signed_url_s=600,
             ),
             RelayConfig(outbox_table=OUTBOX, parked_table=PARKED, relay_queue_url=urls["relay"]),
+            CopyUploadConfig(
+                **offload,
+                outbox_table=OUTBOX,
+                uploads_queue_url=urls["uploads"],
+                key_layout="as-is",
+                release_after_s=900,
+            ),
+            ReleaseUploadConfig(**offload),
             SweepRestoresConfig(
                 archives_table=ARCHIVES, outbox_table=OUTBOX, sweep_queue_url=urls["sweep_restores"], **restores
             ),

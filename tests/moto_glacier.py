@@ -114,6 +114,7 @@ def glacier_as_on_aws() -> Iterator[MotoGlacier]:
     """moto with these bridges, for as long as the context lasts."""
     glacier = MotoGlacier()
     post, copy, copy_part = S3Response._key_response_post, S3Response.copy_object, S3Response.upload_part_copy
+    head = S3Response.head_object
 
     def key_response_post(self: S3Response, *request: Any) -> Any:
         _, body, _, query, _ = request
@@ -125,7 +126,17 @@ def glacier_as_on_aws() -> Iterator[MotoGlacier]:
 
     def copy_object(self: S3Response) -> Any:
         _require_conditions(self)
+        source, wanted = _source_of(self), self.headers.get("x-amz-copy-source-if-match")
+        if source and wanted and wanted.strip('"') != source.etag.strip('"'):
+            raise PreconditionFailed("x-amz-copy-source-If-Match")
         return copy(self)
+
+    def head_object(
+        self: S3Response, bucket_name: str, query: dict[str, Any], key_name: str, headers: dict[str, Any]
+    ) -> Any:
+        if query.get("versionId") == ["null"] and not self.backend.get_bucket(bucket_name).is_versioned:
+            query = {name: value for name, value in query.items() if name != "versionId"}
+        return head(self, bucket_name, query, key_name, headers)
 
     def upload_part_copy(self: S3Response) -> Any:
         source = _source_of(self)
@@ -138,6 +149,7 @@ def glacier_as_on_aws() -> Iterator[MotoGlacier]:
     with (
         patch.object(S3Response, "_key_response_post", key_response_post),
         patch.object(S3Response, "copy_object", copy_object),
+        patch.object(S3Response, "head_object", head_object),
         patch.object(S3Response, "upload_part_copy", upload_part_copy),
         patch.object(FakeKey, "status", property(glacier.status)),
     ):
