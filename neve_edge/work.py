@@ -38,6 +38,7 @@ from neve_edge.reading import Reading, Unfinished, read
 from neve_edge.ready import Writer
 from neve_edge.settings import Folder
 from neve_edge.uploading import Proof, Uploads
+from neve_edge.webserver.site import HERE
 
 _LOG = logging.getLogger("neve.edge")
 
@@ -332,7 +333,7 @@ class Worker:
     def _claim(self, work: _Work) -> None:
         """Say where a new file can be fetched until it is copied. It is an offer: without it the upload goes on."""
         if self.ports.pointers and work.folder.host_url:
-            url = work.folder.host_url + quote(work.found.path)
+            url = f"{work.folder.host_url}{quote(work.found.path)}?{HERE}"
             try:
                 self.ports.pointers.claim_host(OnHost(key=work.found.key, url=url, since=self.ports.clock()))
             except NeveError as error:

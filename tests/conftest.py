@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from neve_local.cdn import ContentCdn
 from neve_local.cloud import LocalCloud
 from tests.deployed import OTHER_BUCKET, UPLOADS_BUCKET, Stacks, look_at
 
@@ -69,13 +70,21 @@ def settings() -> dict[str, str | int | float]:
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+def cdn() -> Iterator[ContentCdn]:
+    """The double of the distribution Content, to which Resolve redirects. Nothing is deployed yet when it starts."""
+    with ContentCdn().running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory, cdn: ContentCdn) -> Iterator[LocalCloud]:
     """The running local cloud, the stacks deployed with SETTINGS, and the buckets that these name."""
     with LocalCloud(tmp_path_factory.mktemp("local") / "cloud", port=0, tied=True) as running:
         s3 = running.session().client("s3")
         for bucket in (OTHER_BUCKET, UPLOADS_BUCKET):
             s3.create_bucket(Bucket=bucket)
-        running.deploy(SETTINGS)
+        outputs = running.deploy({**SETTINGS, "cdn_urls": cdn.url})
+        cdn.serve(s3, [outputs["ContentBucket"], outputs["UploadsBucket"]])
         yield running
     running.wipe()
 
