@@ -355,6 +355,14 @@ def reachable_function_urls() -> None:
     provisioners._lambda_url_attributes = attributes
 
 
+def signed_for_visitors() -> None:
+    """Take every request to a function URL for one that CloudFront has signed."""
+    from ministack.services import lambda_svc  # noqa: PLC0415
+
+    existing(lambda_svc, "_function_url_is_signed", ("headers", "query_params"))
+    lambda_svc._function_url_is_signed = lambda headers, query_params: True  # noqa: ARG005  # its signature
+
+
 def paths_as_sent() -> None:
     """Hand a function URL's path and query string over as the client sent them."""
     from ministack import app  # noqa: PLC0415
@@ -509,6 +517,12 @@ BRIDGES = (
         why="ministack gives a function URL a name of AWS, https://ID.lambda-url.REGION.on.aws/, which leads to AWS; "
         "there it leads to the function.",
         build=reachable_function_urls,
+    ),
+    Bridge(
+        name="signed for visitors",
+        why="Visitors ask the distribution Site, which signs what it asks of Resolve. ministack's distributions answer "
+        "by a host name of AWS only, and sign nothing: here visitors ask Resolve's own URL, which refuses them on AWS.",
+        build=signed_for_visitors,
     ),
     Bridge(
         name="paths as sent",

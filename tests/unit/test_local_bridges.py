@@ -336,6 +336,13 @@ def test_a_function_url_hands_over_what_was_sent(monkeypatch: pytest.MonkeyPatch
     assert event["requestContext"]["http"]["path"] == "/a%2Bb/%25"
 
 
+def test_a_visitor_may_ask_a_function_url_as_if_through_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lambda_svc, "_function_url_is_signed", lambda_svc._function_url_is_signed)
+    assert not lambda_svc._function_url_is_signed({}, {})
+    bridges.signed_for_visitors()
+    assert lambda_svc._function_url_is_signed({}, {})
+
+
 def test_a_listing_of_versions_comes_encoded_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emulated, "_list_object_versions", emulated._list_object_versions)
     bridges.encoded_versions()
