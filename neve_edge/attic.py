@@ -34,7 +34,8 @@ from neve_edge.settings import Folder
 MOVING = "moving"
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
-_SECOND_FOLDERS = 100
+_FOLDERS_A_DAY = 100
+"""More versions of one file a day have folders of their own."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -143,7 +144,7 @@ class Attic:
                 descriptor = os.open(move.token, _FILE, dir_fd=moving)
             except OSError as error:
                 if error.errno in _GONE:
-                    return Outcome(move=move, fate=Fate.GONE)
+                    return self._ended_before(move)
                 if error.errno in (errno.ELOOP, errno.ENXIO):  # a link or a socket took its place at the last moment
                     return self._back(move, moving)
                 raise
@@ -228,18 +229,33 @@ class Attic:
 
     def _placed(self, move: Move, moving: int, *, why: str = "") -> Remains:
         """Give a moved file its place. What would replace another of the day goes to a second folder of the day, ..."""
-        day = f"{move.since:%Y-%m-%d}"
-        for number in range(1, _SECOND_FOLDERS + 1):
-            place = f"{day}/{move.path}" if number == 1 else f"{day}.~{number}~/{move.path}"
-            if number == _SECOND_FOLDERS:
-                place = f"{day}.~{move.token}~/{move.path}"
+        for place in _places(move):
             above, _, name = place.rpartition("/")
             try:
                 with self._made(above) as parent:
                     _give(move.token, moving, name, parent)
             except (FileExistsError, NotADirectoryError):
                 continue
-            break
+            return self._remains(move, place, why)
+        raise FileExistsError(errno.EEXIST, "no place in the attic", move.path)
+
+    def _ended_before(self, move: Move) -> Outcome:
+        """Of a file that is not under its token: whether it was given its place before the process died."""
+        for place in _places(move):
+            try:
+                descriptor = open_file(self.folder.attic, place)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    break
+                continue
+            try:
+                if sha256_of(descriptor) == (move.size_bytes, move.sha256):
+                    return Outcome(move=move, fate=Fate.ATTIC, remains=self._remains(move, place))
+            finally:
+                os.close(descriptor)
+        return Outcome(move=move, fate=Fate.GONE)
+
+    def _remains(self, move: Move, place: str, why: str = "") -> Remains:
         return Remains(
             folder=self.folder.name, place=place, path=move.path, key=move.key, size_bytes=move.size_bytes,
             sha256=move.sha256, version_id=move.version_id, moved_at=move.since, why=why,
@@ -248,7 +264,7 @@ class Attic:
     def reserve(self, move: Move) -> None:
         """Make the folders that a move needs, before it is made: if the disk is full, the file stays where it is."""
         if self.folder.keep_days:
-            above = f"{move.since:%Y-%m-%d}/{move.path}".rpartition("/")[0]
+            above = next(_places(move)).rpartition("/")[0]
             if above not in self._reserved:
                 with suppress(NotADirectoryError), self._made(above):
                     pass
@@ -280,6 +296,15 @@ class Attic:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _places(move: Move) -> Iterator[str]:
+    """Where in the attic a file may go, in the order in which it is tried."""
+    day = f"{move.since:%Y-%m-%d}"
+    yield f"{day}/{move.path}"
+    for number in range(2, _FOLDERS_A_DAY + 1):
+        yield f"{day}.~{number}~/{move.path}"
+    yield f"{day}.~{move.token}~/{move.path}"
 
 
 @contextmanager

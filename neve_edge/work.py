@@ -539,7 +539,7 @@ class Worker:
         self._put_off(by_token.values(), "the journal could not be written")
         self._end(fates[Fate.ATTIC], Count.ATTIC)
         self._end(fates[Fate.DELETED], Count.DELETED)
-        self._end(fates[Fate.GONE], Count.GONE)
+        self._gone(fates[Fate.GONE])
         for fate in (Fate.CHANGED, Fate.STRAYED):
             self.counts[Count.CHANGED] += len(fates[fate])
             self._put_off(fates[fate], fate.value, after_s=1)
@@ -560,7 +560,10 @@ class Worker:
             return Outcome(move=move, fate=Fate.FAILED, why=why, unended=moved)
 
     def _end_moves(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        """Note how moves ended, once the disk has kept it; none if that cannot be noted: then they are ended again."""
+        """Note how moves ended, once the disk has kept it; none if that cannot be noted: then they are ended again.
+
+        Uploads of files that are where they were stay noted, and the file is looked at again.
+        """
         ended = [outcome for outcome in outcomes if not outcome.unended]
         for name, attic in self._attics.items():
             attic.settle([outcome for outcome in ended if outcome.move.folder == name])
@@ -569,7 +572,9 @@ class Worker:
                 [outcome.move.token for outcome in ended],
                 [outcome.remains for outcome in ended if outcome.remains],
                 forget=[
-                    (outcome.move.folder, outcome.move.path) for outcome in ended if outcome.fate is not Fate.FAILED
+                    (outcome.move.folder, outcome.move.path)
+                    for outcome in ended
+                    if outcome.fate not in (Fate.FAILED, Fate.GONE)
                 ],
             )
         except Transient as error:
