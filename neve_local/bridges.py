@@ -36,6 +36,8 @@ STATEMENT = re.compile(
 
 _KEYS_IN_LISTING = re.compile(r"<(Key|KeyMarker|NextKeyMarker|Prefix|Delimiter)>(.*?)</\1>", re.DOTALL)
 
+_PART_NUMBERS = re.compile(rb"<PartNumber>(\d+)</PartNumber>")
+
 
 class BridgeBroken(Exception):
     """The local cloud no longer has what a bridge replaces; the message names both."""
@@ -153,6 +155,42 @@ def conditional_copy() -> None:
         return original(bucket_name, dest_key, headers)
 
     s3._copy_object = copy
+
+
+def whole_checksums() -> None:
+    """Give what is uploaded in parts with CRC64NVME the checksum of the whole, and refuse parts that have another."""
+    from ministack.services import s3  # noqa: PLC0415
+
+    original = existing(s3, "_complete_multipart_upload", ("bucket_name", "key", "body", "query_params", "headers"))
+    composite = existing(s3, "_composite_checksum", ("algorithm", "part_checksums"))
+    checksum_of = existing(s3, "_compute_s3_checksum", ("algorithm", "body"))
+    bucket_of = existing(s3, "_ensure_bucket", ("name",))
+    value_of = existing(s3, "_qp", ("params", "key", "default"))
+    whole = threading.local()
+
+    def complete(
+        bucket_name: str, key: str, body: bytes, query_params: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> Any:
+        upload = s3._multipart_uploads.get(value_of(query_params, "uploadId", ""))
+        if upload is None or upload.get("checksum_algorithm") != "CRC64NVME":
+            return original(bucket_name, key, body, query_params, headers)
+        numbers = sorted(int(number) for number in _PART_NUMBERS.findall(body))
+        parts = [upload["parts"][number]["body"] for number in numbers if number in upload["parts"]]
+        whole.checksum = checksum_of("CRC64NVME", b"".join(parts))
+        try:
+            status, fields, text = original(bucket_name, key, body, query_params, headers)
+        finally:
+            whole.checksum = None
+        if status == 200:
+            bucket_of(bucket_name)["objects"][key]["checksum_type"] = "FULL_OBJECT"
+            text = text.replace(b">COMPOSITE<", b">FULL_OBJECT<")
+        return status, fields, text
+
+    def joined(algorithm: str, part_checksums: list[str | None]) -> str | None:
+        found: str | None = getattr(whole, "checksum", None) or composite(algorithm, part_checksums)
+        return found
+
+    s3._complete_multipart_upload, s3._composite_checksum = complete, joined
 
 
 def reads_of_versions() -> None:
@@ -475,6 +513,12 @@ BRIDGES = (
         why="ministack's CopyObject ignores If-None-Match and x-amz-checksum-algorithm; AWS honours both. CopyLarge "
         "relies on the first never to overwrite an archive and on the second to prove what it copied.",
         build=conditional_copy,
+    ),
+    Bridge(
+        name="whole checksums",
+        why="ministack states a composite CRC64NVME of an object uploaded in parts, and none if they were copied; on "
+        "AWS that checksum is always over the whole. Copies of large uploads, and uploads of large files, rest on it.",
+        build=whole_checksums,
     ),
     Bridge(
         name="reads of versions",

@@ -266,6 +266,34 @@ def test_what_sleeps_is_not_copied_and_a_copy_of_what_is_thawed_lies_in_the_stan
     assert emulated._copy_object("bucket", "copy", {"x-amz-copy-source": "bucket/none"})[0] == 404
 
 
+def test_what_comes_in_parts_has_the_checksum_of_the_whole_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_complete_multipart_upload", "_composite_checksum"):
+        monkeypatch.setattr(emulated, name, getattr(emulated, name))
+    bridges.whole_checksums()
+    emulated._create_bucket("bucket", b"")
+    asked = {"x-amz-checksum-algorithm": "CRC64NVME"}
+    started = emulated._create_multipart_upload("bucket", "film", asked)[2].decode()
+    upload = {"uploadId": started.partition("<UploadId>")[2].partition("<")[0]}
+    parts = b""
+    for number in (1, 2):
+        fields = emulated._upload_part("bucket", "film", b"half", {**upload, "partNumber": str(number)}, {})[1]
+        parts += f"<Part><PartNumber>{number}</PartNumber><ETag>{fields['ETag']}</ETag></Part>".encode()
+    body = b"<CompleteMultipartUpload>" + parts + b"</CompleteMultipartUpload>"
+
+    def complete(of: bytes) -> tuple[int, bytes]:
+        headers = {"x-amz-checksum-crc64nvme": emulated._compute_s3_checksum("CRC64NVME", of)}
+        status, _, answer = emulated._complete_multipart_upload("bucket", "film", body, upload, headers)
+        return status, answer
+
+    assert complete(b"other")[0] == 400
+    status, answer = complete(b"halfhalf")
+    assert (status, answer.count(b"FULL_OBJECT"), answer.count(b"COMPOSITE")) == (200, 1, 0)
+    stated = emulated._head_object("bucket", "film", {"x-amz-checksum-mode": "ENABLED"})[1]
+    assert stated["x-amz-checksum-crc64nvme"] == emulated._compute_s3_checksum("CRC64NVME", b"halfhalf")
+    assert stated["x-amz-checksum-type"] == "FULL_OBJECT"
+    emulated.reset()
+
+
 def test_deep_archive_is_not_thawed_with_expedited(sleeping: dict[str, Any]) -> None:
     def ask(tier: str) -> int:
         body = f"<RestoreRequest><GlacierJobParameters><Tier>{tier}</Tier></GlacierJobParameters></RestoreRequest>"
