@@ -17,6 +17,7 @@ from bench import (
     read_bytes,
     reconciling,
     report,
+    resolving,
     restore_cost,
     s3_clients,
     thawed,
@@ -38,6 +39,7 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[[Machine], Section]]] = {
     "i": ("from a thawed archive to the file in its place", thawed.measure),
     "j": ("requests, units and dollars per file restored", restore_cost.measure),
     "k": ("versions that a shard of reconcile goes over", reconciling.measure),
+    "l": ("what Resolve takes for each request", resolving.measure),
 }
 
 

@@ -95,9 +95,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except Exception:  # noqa: BLE001  # whatever it is, the visitor is told to come again
         logger().exception("failed", path=event.get("rawPath"))
         answer, head = failed(), False
-    count(answer.kind, 1)
-    metrics().flush_metrics()
+    _count(answer)
     return {"statusCode": answer.status, "headers": answer.headers, "body": "" if head else answer.text}
+
+
+def _count(answer: Answer) -> None:
+    try:
+        count(answer.kind, 1)
+        metrics().flush_metrics()
+    except Exception:  # noqa: BLE001  # the answer is none the worse for it
+        logger().exception("not counted", kind=answer.kind)
 
 
 def _answer(request: LambdaFunctionUrlEvent, context: LambdaContext) -> Answer:

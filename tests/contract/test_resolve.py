@@ -168,6 +168,14 @@ def test_each_answer_is_counted_by_its_kind(cloud: MotoCloud, capsys: pytest.Cap
     assert '"unknown":[1.0]' in capsys.readouterr().out.replace(" ", "")
 
 
+def test_an_answer_that_cannot_be_counted_is_given_all_the_same(
+    cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POWERTOOLS_METRICS_NAMESPACE")
+    cloud.pointers.flip(in_content())
+    assert ask()["statusCode"] == 302
+
+
 # -- Failures
 
 
