@@ -141,6 +141,7 @@ def test_the_hosts_asset_can_be_imported_by_itself(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import boto3, awscrt.checksums, aws_lambda_powertools, neve.config\n"
+        "from cryptography.hazmat.primitives.asymmetric import rsa\n"
         "assert boto3.__file__.startswith(sys.argv[1])\n"
         "boto3.client('s3', region_name='us-east-1')\n"
     )
