@@ -46,7 +46,7 @@ def parked_fields(parked_id: str, item: Parked) -> dict[str, Any]:
 def parked(  # noqa: PLR0917  # typer calls it by name
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Only these.", show_default=False)] = None,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Announce the versions again, so that they are archived.")
+        bool, typer.Option("--retry", help="Announce the versions again, so that they are copied or archived.")
     ] = False,
     forget: Annotated[bool, typer.Option("--forget", help="Remove from the list what has been dealt with.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="With --retry or --forget: all that is parked.")] = False,
@@ -54,9 +54,10 @@ def parked(  # noqa: PLR0917  # typer calls it by name
     as_json: AsJson = False,
     stack_name: StackName = DEFAULT_STACK,
 ) -> None:
-    """List what cannot be archived, or was found damaged by a restore, with what to do about it.
+    """List what cannot be copied or archived, or was found damaged by a restore, with what to do about it.
 
-    --retry puts versions into Collect's queue again and takes them off the list; what fails again is parked again.
+    --retry puts versions into the queue of their bucket again and takes them off the list; what fails again is parked
+    again.
 
     Exit status 1 if an ID is not there, or something could not be tried again.
     """
@@ -119,11 +120,17 @@ def _act(
             yield parked_id, "stays", str(reason)
             continue
         if not dry_run:
-            # In this order nothing is lost: what is announced twice is archived once.
-            for message in announcements(deployed.outputs["ContentBucket"], [version]):
-                deployed.sqs.send_message(QueueUrl=deployed.outputs["CollectQueue"], MessageBody=message)
+            # In this order nothing is lost: what is announced twice is copied and archived once.
+            bucket = _bucket(deployed, item)
+            queue = "UploadsQueue" if bucket == deployed.outputs["UploadsBucket"] else "CollectQueue"
+            for message in announcements(bucket, [version]):
+                deployed.sqs.send_message(QueueUrl=deployed.outputs[queue], MessageBody=message)
             deployed.parking_lot.remove(parked_id, item.parked_at)
         yield parked_id, "retried", f"{version.key!r} version {version.version_id}, {version.size_bytes:,} bytes"
+
+
+def _bucket(deployed: stack.Stack, item: Parked) -> str:
+    return item.bucket or deployed.outputs["ContentBucket"]
 
 
 def _current(deployed: stack.Stack, item: Parked) -> ObjectVersion:
@@ -144,9 +151,7 @@ def _current(deployed: stack.Stack, item: Parked) -> ObjectVersion:
     if version is None or item.reason not in of_a_source:
         raise StaysParked(f"{item.reason} cannot be tried again. {REMEDIES[item.reason]}")
     try:
-        head = deployed.s3.head_object(
-            Bucket=deployed.outputs["ContentBucket"], Key=version.key, VersionId=version.version_id
-        )
+        head = deployed.s3.head_object(Bucket=_bucket(deployed, item), Key=version.key, VersionId=version.version_id)
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status in (400, 404, 405):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from neve.aws.drills_table import DynamoDrills
     from neve.aws.files_table import DynamoFiles
     from neve.aws.glacier import S3ArchiveReader, S3Glacier
+    from neve.aws.outbox_table import DynamoOutbox
     from neve.aws.parked_table import DynamoParkingLot
     from neve.aws.queue import SqsQueue
     from neve.aws.reconciles_table import DynamoReconciles
@@ -99,6 +100,13 @@ class Stack:
         from neve.aws.parked_table import DynamoParkingLot  # noqa: PLC0415
 
         return DynamoParkingLot(self.dynamodb, self.outputs["ParkedTable"])
+
+    @property
+    def outbox(self) -> DynamoOutbox:
+        """What waits to be sent."""
+        from neve.aws.outbox_table import DynamoOutbox  # noqa: PLC0415
+
+        return DynamoOutbox(self.dynamodb, self.outputs["OutboxTable"])
 
     @property
     def store(self) -> S3ArchiveStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -17,12 +17,18 @@ from neve_cli.text import iso, moment, size
 
 if TYPE_CHECKING:
     from neve.domain.bundle import Bundle
+    from neve.domain.outbox import Backlog
+    from neve.ports import Outbox
 
 QUEUES = (
     *("Collect", "Bundles", "Large", "Sweep"),
     *("RestoreRequests", "Extract", "SweepRestores"),
     *("Audits", "VerifyAudits", "Drills", "Reconciles"),
+    *("Uploads", "Release", "Announcements", "Relay"),
 )
+
+RELAYED_WITHIN = timedelta(minutes=10)
+"""Relay comes every minute, and sends whatever SQS takes."""
 
 _WAITING: Final = "ApproximateNumberOfMessages"
 _IN_FLIGHT: Final = "ApproximateNumberOfMessagesNotVisible"
@@ -31,7 +37,10 @@ _DELAYED: Final = "ApproximateNumberOfMessagesDelayed"
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """About how many messages a queue has: SQS gives no exact numbers. `delayed` ones are the timers of bundles."""
+    """About how many messages a queue has: SQS gives no exact numbers.
+
+    `delayed` ones are the timers of bundles, and uploads that are to be let go later.
+    """
 
     queue: str
     waiting: int
@@ -66,7 +75,7 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """All that `neve status` tells. `totals` is None if they were not asked for."""
+    """All that `neve status` tells. `totals` is None if they were not asked for; `outbox` is for all queues."""
 
     stack: str
     region: str
@@ -75,6 +84,8 @@ class Status:
     last_serial: int
     totals: Totals | None
     parked: Mapping[str, int]
+    outbox: Backlog
+    read_at: datetime
 
     @property
     def problems(self) -> list[str]:
@@ -90,6 +101,11 @@ class Status:
             found.append(
                 f"{self.unfinished.overdue:,} archives should long have been written; the sweep reminds every 15 "
                 "minutes, and the log of WriteArchive or CopyLarge says what holds them"
+            )
+        if self.outbox.oldest_at and self.read_at - self.outbox.oldest_at > RELAYED_WITHIN:
+            found.append(
+                f"messages have waited in the outbox since {moment(self.outbox.oldest_at)} UTC; the log of Relay says "
+                "what SQS answers"
             )
         return found
 
@@ -127,6 +143,8 @@ def read_status(deployed: stack.Stack, now: datetime, *, with_totals: bool) -> S
         last_serial=deployed.archives.drawn(),
         totals=_totals(deployed) if with_totals else None,
         parked=parked,
+        outbox=_outbox(deployed.outbox),
+        read_at=now,
     )
 
 
@@ -146,6 +164,7 @@ def status_fields(read: Status) -> dict[str, Any]:
         "totals": totals,
         "parked": sum(read.parked.values()),
         "parked_by_reason": dict(read.parked),
+        "outbox": {"waiting": read.outbox.entries, "oldest_at": iso(read.outbox.oldest_at)},
     }
 
 
@@ -163,6 +182,16 @@ def _depth(deployed: stack.Stack, name: str) -> Depth:
         delayed=queue[_DELAYED],
         # One that somebody is just looking at is in flight.
         dead_letters=dead[_WAITING] + dead[_IN_FLIGHT],
+    )
+
+
+def _outbox(outbox: Outbox) -> Backlog:
+    from neve.domain.outbox import Backlog  # noqa: PLC0415
+
+    backlogs = [outbox.backlog(queue) for queue in outbox.queues()]
+    return Backlog(
+        entries=sum(each.entries for each in backlogs),
+        oldest_at=min((each.oldest_at for each in backlogs if each.oldest_at), default=None),
     )
 
 
@@ -232,5 +261,6 @@ def _show(read: Status) -> None:
     typer.echo(f"parked      {sum(read.parked.values()):,}")
     for reason, count in sorted(read.parked.items()):
         typer.echo(f"            {count:,} {reason}")
+    typer.echo(f"outbox      {read.outbox.entries:,} messages wait for SQS")
     for problem in read.problems:
         typer.echo(f"! {problem}")

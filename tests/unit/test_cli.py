@@ -17,15 +17,28 @@ from typer.testing import CliRunner, Result
 from neve.aws import clients
 from neve.aws.archives_table import DynamoArchives
 from neve.domain.bundle import Bundle, BundleState
+from neve.domain.outbox import Cause, Entry
 from neve.domain.parked import Parked, Reason
 from neve.domain.version import ObjectVersion
 from neve_cli.failures import remedy
 from neve_cli.main import app
 from neve_cli.text import safe, span, usd
-from tests.moto_cloud import ARCHIVE, ARCHIVES, CONTENT, FILES, PARKED, RESTORES, MotoCloud, moto_cloud
+from tests.moto_cloud import (
+    ARCHIVE,
+    ARCHIVES,
+    CONTENT,
+    FILES,
+    OUTBOX,
+    PARKED,
+    RESTORES,
+    UPLOADS,
+    MotoCloud,
+    moto_cloud,
+)
 
 RESTORE_QUEUES = {"RestoreRequests": "requests", "Extract": "extract", "SweepRestores": "sweep_restores"}
 AUDIT_QUEUES = {"Audits": "audits", "VerifyAudits": "verify", "Drills": "drills", "Reconciles": "reconciles"}
+OFFLOAD_QUEUES = {"Release": "release", "Announcements": "announcements", "Relay": "relay"}
 NASTY = "a\nb\x1b[31m\u202e\\é"
 
 
@@ -55,7 +68,9 @@ class Deployed:
 
 def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
     """Stacks that are nothing but their outputs."""
-    dead = {queue: clients.sqs().create_queue(QueueName=f"{queue}-dead")["QueueUrl"] for queue in cloud.urls}
+    announcements = clients.sqs().create_queue(QueueName="announcements")["QueueUrl"]  # only hosts read it
+    queues = {**cloud.urls, "announcements": announcements}
+    dead = {queue: clients.sqs().create_queue(QueueName=f"{queue}-dead")["QueueUrl"] for queue in queues}
     outputs = {
         "storage": {
             "ContentBucket": CONTENT,
@@ -66,6 +81,10 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
             "RestoresTable": RESTORES,
             "CollectQueue": cloud.urls["collect"],
             "CollectDeadLetterQueue": dead["collect"],
+            "UploadsBucket": UPLOADS,
+            "OutboxTable": OUTBOX,
+            "UploadsQueue": cloud.urls["uploads"],
+            "UploadsDeadLetterQueue": dead["uploads"],
         },
         "archive": {
             **{f"{queue.title()}Queue": cloud.urls[queue] for queue in ("bundles", "large", "sweep")},
@@ -77,7 +96,6 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
             **{f"{output}DeadLetterQueue": dead[queue] for output, queue in RESTORE_QUEUES.items()},
             "RestoredTopic": cloud.topic_arn,
             "DestinationBuckets": CONTENT,
-            "UploadsBucket": "-",
             "SiteUrls": "-",
             "UsdPerDay": "100",
         },
@@ -85,6 +103,11 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
             **{f"{output}Queue": cloud.urls[queue] for output, queue in AUDIT_QUEUES.items()},
             **{f"{output}DeadLetterQueue": dead[queue] for output, queue in AUDIT_QUEUES.items()},
         },
+        "offload": {
+            **{f"{output}Queue": queues[queue] for output, queue in OFFLOAD_QUEUES.items()},
+            **{f"{output}DeadLetterQueue": dead[queue] for output, queue in OFFLOAD_QUEUES.items()},
+        },
+        "serve": {"ContentCdn": "https://cdn.example.com"},
     }
     deployed.outputs |= {f"neve-{part}": values for part, values in outputs.items()}
 
@@ -223,7 +246,8 @@ def test_status_adds_up_what_is_archived_and_is_content(cloud: MotoCloud) -> Non
     assert told["totals"]["source_bytes"] == 1_007
     assert [each["queue"] for each in told["queues"]] == [
         "collect", "bundles", "large", "sweep", "restore requests", "extract", "sweep restores",
-        "audits", "verify audits", "drills", "reconciles"
+        "audits", "verify audits", "drills", "reconciles",
+        "uploads", "release", "announcements", "relay"
     ]  # fmt: skip
     assert run("status").exit_code == 0
     archives = DynamoArchives(clients.dynamodb(), ARCHIVES)
@@ -242,13 +266,15 @@ def test_status_counts_what_waits(cloud: MotoCloud) -> None:
     assert "should be written by" in run("status").stdout
 
 
-@pytest.mark.parametrize("trouble", ["dead letter", "parked", "overdue"])
+@pytest.mark.parametrize("trouble", ["dead letter", "parked", "overdue", "outbox"])
 def test_status_fails_while_something_needs_a_person(cloud: MotoCloud, trouble: str) -> None:
     if trouble == "dead letter":
         url = clients.sqs().get_queue_url(QueueName="bundles-dead")["QueueUrl"]
         clients.sqs().send_message(QueueUrl=url, MessageBody="{}")
     elif trouble == "parked":
         park(cloud, cloud.upload("b", b"denied"))
+    elif trouble == "outbox":
+        keep(cloud, datetime.now(UTC) - timedelta(minutes=11))
     else:
         due = datetime.now(UTC) - timedelta(minutes=1)
         cloud.bundles.create(Bundle(id="old", kind="tar", state=BundleState.SEALED, size_bytes=1, count=1, due_at=due))
@@ -256,6 +282,20 @@ def test_status_fails_while_something_needs_a_person(cloud: MotoCloud, trouble: 
     assert told.exit_code == 1
     assert told.stdout.splitlines()[-1].startswith("! ")
     assert len(read("status")["problems"]) == 1
+
+
+def test_what_waits_in_the_outbox_is_told_and_no_trouble_for_as_long_as_relays_take(cloud: MotoCloud) -> None:
+    put_at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=9)
+    keep(cloud, put_at)
+    told = read("status")
+    assert (told["ok"], told["outbox"]) == (True, {"waiting": 1, "oldest_at": put_at.isoformat()})
+    assert "1 messages wait for SQS" in run("status").stdout
+
+
+def keep(cloud: MotoCloud, put_at: datetime) -> None:
+    """Put a message into the outbox."""
+    entry = Entry(queue=cloud.urls["collect"], id="1", body="{}", due_at=put_at, put_at=put_at, cause=Cause.FAILED)
+    cloud.outbox.put(entry)
 
 
 # -- parked ----------------------------------------------------------------------------------------------------------
@@ -302,6 +342,25 @@ def test_retrying_takes_size_and_etag_as_they_are_now(cloud: MotoCloud) -> None:
     assert run("parked", "--retry", "--all").exit_code == 0
     cloud.run()
     assert read("find", "b")["versions"][0]["size_bytes"] == 21
+
+
+def test_an_upload_is_announced_to_the_queue_of_its_own_bucket(cloud: MotoCloud) -> None:
+    made = clients.s3().put_object(Bucket=UPLOADS, Key="up", Body=b"denied before")
+    version = ObjectVersion(
+        key="up",
+        version_id=made["VersionId"],
+        size_bytes=13,
+        etag=made["ETag"].strip('"'),
+        sequencer="0" * 32,
+        event_at=datetime.now(UTC),
+    )
+    cloud.parking_lot.park(
+        Parked(reason=Reason.SOURCE_DENIED, detail="403", parked_at=datetime.now(UTC), version=version, bucket=UPLOADS)
+    )
+    assert run("parked", "--retry", "--all").exit_code == 0
+    assert (len(cloud.bodies("uploads")), cloud.bodies("collect")) == (1, [])
+    cloud.deliver("uploads")
+    assert clients.s3().get_object(Bucket=CONTENT, Key="up")["Body"].read() == b"denied before"
 
 
 def test_what_is_gone_stays_parked_until_it_is_forgotten(cloud: MotoCloud) -> None:
