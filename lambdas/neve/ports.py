@@ -738,7 +738,7 @@ class Uploads(Protocol):
 
         It becomes the current version only if `onto`, by its ETag, is current then; None: if nothing is. `source` is
         what S3 states of the version, without which it goes to STANDARD; a copy in parts needs it. Raises SourceGone,
-        SourceDenied or Transient.
+        SourceDenied, SourceUnproven (nothing is copied), SourceDamaged or Transient.
         """
 
     def release(self, upload: ObjectVersion) -> bool:

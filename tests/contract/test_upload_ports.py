@@ -18,7 +18,7 @@ from neve.domain.large import Range, proven
 from neve.domain.manifest import Source
 from neve.domain.pointer import InContent, OnHost
 from neve.domain.version import NULL_VERSION, ObjectVersion, padded_sequencer
-from neve.errors import SourceChanged, SourceDamaged, SourceDenied, SourceGone, Transient
+from neve.errors import SourceChanged, SourceDamaged, SourceDenied, SourceGone, SourceUnproven, Transient
 from neve.ports import ContentCopy, NotCopied, Pointers, Uploads
 from tests.bad_keys import BAD_KEYS
 from tests.memory_offload import MemoryPointers
@@ -401,6 +401,45 @@ def test_parts_that_have_not_the_checksum_of_their_source_are_damaged(aws: Side,
     with pytest.raises(SourceDamaged):
         in_parts.copy(UPLOADS, upload, KEY, source=replace(source, checksums=stated), onto=None, until=LATER)
     assert aws.current() == ""
+
+
+def in_halves(body: bytes, half: int) -> ObjectVersion:
+    """An upload in two parts, with a checksum of each, and none of the whole."""
+    s3 = clients.s3()
+    place: Any = {"Bucket": UPLOADS, "Key": KEY}
+    started = s3.create_multipart_upload(**place)["UploadId"]
+    halves = (body[:half], body[half:])
+    etags = [
+        s3.upload_part(**place, UploadId=started, PartNumber=number, Body=each)["ETag"]
+        for number, each in enumerate(halves, start=1)
+    ]
+    parts: Any = {"Parts": [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, start=1)]}
+    s3.complete_multipart_upload(**place, UploadId=started, MultipartUpload=parts)
+    found = s3.head_object(**place)
+    return ObjectVersion(
+        key=KEY,
+        version_id=found["VersionId"],
+        size_bytes=len(body),
+        etag=found["ETag"].strip('"'),
+        sequencer="",
+        event_at=NOW,
+    )
+
+
+def test_without_a_checksum_of_the_whole_the_parts_of_the_upload_prove_its_copy(aws: Side, in_parts: S3Uploads) -> None:
+    body = LARGE + bytes(5 * MIB - 2)
+    upload = in_halves(body, 5 * MIB)
+    source = replace(in_parts.describe(UPLOADS, upload), checksums={})
+    made = replace(in_parts, cut=large.ranges).copy(UPLOADS, upload, KEY, source=source, onto=None, until=LATER)
+    assert isinstance(made, ContentCopy)
+    assert made.etag == upload.etag
+    assert made.etag.endswith("-2")
+    uneven = in_halves(body + bytes(5 * MIB), 5 * MIB)
+    with pytest.raises(SourceUnproven):
+        in_parts.copy(
+            UPLOADS, uneven, "b", source=replace(source, size_bytes=len(body) + 5 * MIB), onto=None, until=LATER
+        )
+    assert aws.current("b") == ""
 
 
 def test_who_finds_the_upload_completed_by_another_looks_again(aws: Side, in_parts: S3Uploads) -> None:

@@ -161,13 +161,19 @@ def test_only_what_is_proved_and_described_alike_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "checksums", "provable"),
-    [(5 * 1024**3, {}, True), (5 * 1024**3 + 1, {"SHA256": "x"}, False), (5 * 1024**3 + 1, {"CRC64NVME": "x"}, True)],
+    ("size_bytes", "stated", "provable"),
+    [
+        (5 * 1024**3, {"checksums": {}}, True),
+        (5 * 1024**3 + 1, {"checksums": {"SHA256": "x"}}, False),
+        (5 * 1024**3 + 1, {"checksums": {"CRC64NVME": "x"}}, True),
+        (5 * 1024**3 + 1, {"checksums": {}, "etag": "e-2"}, True),
+        (5 * 1024**3 + 1, {"checksums": {}, "etag": "e-2", "encryption": "aws:kms"}, False),
+    ],
 )
-def test_beyond_five_gigabytes_only_one_checksum_proves_a_copy(
-    size_bytes: int, checksums: dict[str, str], provable: bool
+def test_beyond_five_gigabytes_one_checksum_proves_a_copy_or_its_parts_do(
+    size_bytes: int, stated: dict[str, Any], provable: bool
 ) -> None:
-    source = replace(SOURCE, size_bytes=size_bytes, checksums=checksums)
+    source = replace(SOURCE, size_bytes=size_bytes, **stated)
     if provable:
         require_provable(source)
     else:

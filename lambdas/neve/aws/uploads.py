@@ -17,10 +17,10 @@ from neve.aws.copies import STANDS, PartCopier
 from neve.aws.describing import sending_expires, storage_class
 from neve.aws.faults import ASLEEP, code, status, transient
 from neve.aws.pieces import pieces
-from neve.domain.large import CRC64NVME, SHA256, SINGLE_COPY_BYTES, Range, ranges
+from neve.domain.large import CRC64NVME, SHA256, SINGLE_COPY_BYTES, Range, parts_of, ranges
 from neve.domain.manifest import Source
 from neve.domain.version import NULL_VERSION, ObjectVersion
-from neve.errors import SourceDamaged
+from neve.errors import SourceDamaged, SourceUnproven
 from neve.ports import ContentCopy, NotCopied
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ class S3Uploads:
                 if version.size_bytes <= self.single_copy_bytes:
                     return self._copy_whole(content_key, source, origin, condition)
                 assert source, "a copy in parts has to be told what the object is like"
-                return self._copy_parts(content_key, source, origin, condition, until)
+                cut = self._cut(bucket, version, source)
+                answer = PartCopier(self.copies, self.clock, cut).copy(
+                    self.content_bucket, content_key, source=source, pinned=origin, condition=condition, until=until
+                )
+                return _made(answer, answer) if answer else NotCopied.UNFINISHED
             except ClientError as error:
                 gone = onto and status(error) == 404  # source or destination: S3 has one answer for both
                 if status(error) in STANDS or gone or code(error) == "NoSuchUpload":
@@ -140,18 +144,18 @@ class S3Uploads:
         answer = self.copies.copy_object(Bucket=self.content_bucket, Key=content_key, **origin, **condition, **more)
         return _made(answer, answer["CopyObjectResult"])
 
-    def _copy_parts(
-        self,
-        content_key: str,
-        source: Source,
-        origin: Mapping[str, Any],
-        condition: Mapping[str, Any],
-        until: datetime,
-    ) -> ContentCopy | NotCopied:
-        answer = PartCopier(self.copies, self.clock, self.cut).copy(
-            self.content_bucket, content_key, source=source, pinned=origin, condition=condition, until=until
-        )
-        return _made(answer, answer) if answer else NotCopied.UNFINISHED
+    def _cut(self, bucket: str, version: ObjectVersion, source: Source) -> Callable[[int], list[Range]]:
+        """In which parts a version is copied. Raises SourceUnproven if none of them would prove the copy.
+
+        Without a CRC64NVME they have to be those in which it was uploaded, so that the copy gets the same ETag.
+        """
+        if CRC64NVME in source.checksums:
+            return self.cut
+        first = self.client.head_object(**pinned(bucket, version), PartNumber=1)["ContentLength"]
+        parts = parts_of(source.size_bytes, first)
+        if source.etag.rpartition("-")[2] != f"{len(parts)}":
+            raise SourceUnproven(f"{version.key!r} version {version.version_id}: its parts are not of one size")
+        return lambda _: parts
 
 
 def _made(answer: Mapping[str, Any], stated: Mapping[str, Any]) -> ContentCopy:

@@ -43,6 +43,11 @@ def ranges(size_bytes: int) -> list[Range]:
     part_bytes = max(PART_BYTES, -(-fewest // MIB) * MIB)
     if part_bytes > MAX_PART_BYTES:
         raise ValueError(f"{size_bytes} bytes do not fit in {MAX_PARTS} parts of 5 GiB")
+    return parts_of(size_bytes, part_bytes)
+
+
+def parts_of(size_bytes: int, part_bytes: int) -> list[Range]:
+    """An object of `size_bytes` in parts of `part_bytes`, the last of which may be smaller."""
     return [
         Range(number=number, first=first, last=min(first + part_bytes, size_bytes) - 1)
         for number, first in enumerate(range(0, size_bytes, part_bytes), start=1)

@@ -53,8 +53,13 @@ def needs_look(upload: ObjectVersion) -> bool:
 
 
 def require_provable(source: Source) -> None:
-    """Raises SourceUnproven for an upload that is too large to be read, and of which S3 states nothing to compare."""
-    if source.size_bytes > SINGLE_COPY_BYTES and CRC64NVME not in source.checksums:
+    """Raises SourceUnproven for an upload that is too large to be read, and of which S3 states nothing to compare.
+
+    A copy in parts has a CRC64NVME. It has the upload's ETag as well if it has the same parts: an ETag is made of the
+    parts' MD5s, unless KMS encrypts them (S3 API reference, "Object").
+    """
+    comparable = CRC64NVME in source.checksums or ("-" in source.etag and not source.encryption.startswith("aws:kms"))
+    if source.size_bytes > SINGLE_COPY_BYTES and not comparable:
         raise SourceUnproven(
             f"{source.key!r} version {source.version_id}: S3 states no {CRC64NVME} of its {source.size_bytes} bytes"
         )
