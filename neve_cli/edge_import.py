@@ -22,12 +22,15 @@ from neve_edge.agent import Agent, Stopped, keep_running
 from neve_edge.find import Finder
 from neve_edge.ready import Sight, Writer, look
 from neve_edge.settings import Folder, Settings
+from neve_edge.work import Count, Worker
 
 INTERRUPTED = 130
-WINDOW = 60
+WINDOW = 120
 """So many looks make the rate that the time left is told by."""
-STUCK_S = 90.0
-"""So long without a file done, while the tree has been gone through: what is left has failed again and again."""
+STUCK_S = 300.0
+"""So long without any progress, after the tree has been gone through: what is left has failed again and again."""
+TOLD_EVERY_S = 10.0
+"""How often a line is printed where no terminal is."""
 BEING_WRITTEN_S = 30.0
 """How long files that are being written are waited for, beyond the folder's quiet_s."""
 SHOWN = 20
@@ -108,23 +111,25 @@ class _Import:
     order: Order
     ended: bool = False
     finder: Finder = field(init=False)
+    worker: Worker | None = field(init=False)
     left: int = 0
     before: int = 0
     begun: float = field(default_factory=time.monotonic)
     took_s: float = 0.0
     _found_at: float | None = None
     _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    _shown: str = ""
+    _told_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         self.finder = Finder(self.agent.settings, self.agent.announcements.put, time.monotonic, keep=self.order.keep)
+        self.worker = None if self.agent.settings.queue else self.agent.worker()
 
     def parts(self) -> dict[str, Any]:
         """What runs side by side. With a queue, its hosts do the work."""
-        if self.agent.settings.queue:
+        if self.worker is None:
             return {"find": self.find, "watch the progress": self.end_when_found}
         self.left = self.before = self.agent.journal.unfinished(self.folder.name)
-        return {"find": self.find, "work": self.agent.work, "watch the progress": self.show_until_done}
+        return {"find": self.find, "work": self.work, "watch the progress": self.show_until_done}
 
     @property
     def done(self) -> int:
@@ -147,6 +152,12 @@ class _Import:
         self._found_at = time.monotonic()
         stop.wait()
 
+    def work(self, stop: threading.Event) -> None:
+        """Work on what is announced, whoever announced it."""
+        assert self.worker, "with a queue there is no such part"
+        with closing(self.worker):
+            self.worker.run(stop.is_set)
+
     def end_when_found(self, stop: threading.Event) -> None:
         """With a queue the end is that everything is announced."""
         while not stop.wait(0.1):
@@ -155,20 +166,25 @@ class _Import:
 
     def show_until_done(self, stop: threading.Event) -> None:
         """Look at the journal every second, say how it goes, and stop when nothing is left that can be done now."""
-        progress_at, pause_s = time.monotonic(), 0.2
+        progress, progress_at, pause_s = (-1, -1), time.monotonic(), 0.2
         while not stop.wait(pause_s):
             begun = time.monotonic()
-            found_at = self._found_at
-            left = self.agent.journal.unfinished(self.folder.name)
-            if left != self.left or found_at is None:
-                progress_at = time.monotonic()
-            self.left = left
+            found = self._found_at is not None
+            self.left = self.agent.journal.unfinished(self.folder.name)
             # Counting reads a row for each file that is left: it is to take little of the time.
             pause_s = max(0.2, min(10.0, 20 * (time.monotonic() - begun)))
             self._looks.append((time.monotonic(), self.done))
-            self._show(found_at is not None)
-            if found_at is not None and (left == 0 or time.monotonic() - progress_at > STUCK_S):
+            self._show(found=found)
+            last, progress = progress, (self.left, self._steps())
+            if last != progress or not found:
+                progress_at = time.monotonic()
+            if found and (self.left == 0 or time.monotonic() - progress_at > STUCK_S):
                 self._end(stop)
+
+    def _steps(self) -> int:
+        """Grows with whatever brings this process's files forward; putting them off does not."""
+        counts = self.worker.counts if self.worker else {}
+        return sum(counts.get(each, 0) for each in (Count.UPLOADED_BYTES, Count.VERIFIED, Count.POINTED))
 
     def _end(self, stop: threading.Event) -> None:
         self.took_s = time.monotonic() - self.begun
@@ -179,20 +195,20 @@ class _Import:
         (first_at, first), (last_at, last) = self._looks[0], self._looks[-1]
         return (last - first) / (last_at - first_at) if last_at > first_at else 0.0
 
-    def _show(self, found: bool) -> None:
+    def _show(self, *, found: bool) -> None:
         rate = self._rate()
-        total = self.before + self.finder.new_files
+        total = f"{self.before + self.finder.new_files:,}{'' if found else '+'}"
         left = f", {span(timedelta(seconds=self.left / rate))} left" if found and rate > 0 and self.left else ""
-        line = f"{self.done:,} of {total:,}{'' if found else '+'} files, {rate:,.0f} a second{left}"
+        line = f"{self.done:,} of {total} files, {rate:,.0f} a second{left}"
         if sys.stderr.isatty():
             typer.echo(f"\r\x1b[K{line}", nl=False, err=True)
-        elif line != self._shown and len(self._looks) % 25 == 1:
+        elif time.monotonic() - self._told_at >= TOLD_EVERY_S:
+            self._told_at = time.monotonic()
             typer.echo(line, err=True)
-        self._shown = line
 
     def fields(self) -> dict[str, Any]:
         """How it went, for JSON. `left` and `done` count all files of the folder that were announced."""
-        if self._shown and sys.stderr.isatty():
+        if self._looks and sys.stderr.isatty():
             typer.echo("", err=True)
         finder = self.finder
         common = {

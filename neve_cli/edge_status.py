@@ -18,6 +18,7 @@ from neve_edge.agent import Agent
 from neve_edge.journal import Journal, Summary, Trouble
 from neve_edge.outbox import SqliteOutbox
 from neve_edge.settings import Settings
+from neve_edge.spool import REFUSED
 
 SHOWN = 10
 LATE = timedelta(hours=1)
@@ -43,6 +44,7 @@ class Status:
     summary: Summary | None
     troubles: Sequence[Trouble]
     unsent: Sequence[Unsent]
+    refused_lists: Sequence[str]
     queue: int | None
 
     @property
@@ -67,6 +69,11 @@ class Status:
             for each in self.unsent
             if each.oldest_at and self.now - each.oldest_at > LATE
         ]
+        if self.refused_lists:
+            found.append(
+                f"{counted(len(self.refused_lists), 'list')} in the spool had lines that were refused; the reasons are "
+                f"in {safe(self.refused_lists[0])}: put it right and remove it"
+            )
         return found
 
 
@@ -84,7 +91,13 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
 def read_status(settings: Settings, now: datetime) -> Status:
     """The status of this host. Without a journal nothing was ever announced here."""
     queue = _queue_depth(settings) if settings.queue else None
-    common: dict[str, Any] = {"host": settings.host, "journal": str(settings.journal), "now": now, "queue": queue}
+    common: dict[str, Any] = {
+        "host": settings.host,
+        "journal": str(settings.journal),
+        "now": now,
+        "queue": queue,
+        "refused_lists": sorted(str(path) for path in (settings.spool / REFUSED).glob("*.jsonl")),
+    }
     if not settings.journal.exists():
         return Status(summary=None, troubles=(), unsent=(), **common)
     with (
@@ -114,6 +127,7 @@ def status_fields(read: Status) -> dict[str, Any]:
         **summary,
         "troubles": [asdict(each) | {"next_try": iso(each.next_try)} for each in read.troubles],
         "unsent": [asdict(each) | {"oldest_at": iso(each.oldest_at)} for each in read.unsent],
+        "refused_lists": list(read.refused_lists),
         "queue": read.queue,
     }
 

@@ -48,7 +48,7 @@ UPLOADS_AHEAD = 400
 """Of those so many are handed to the threads that upload, which therefore never wait for the journal."""
 VERIFY_AT_ONCE = 1_000
 """A page of a listing tells of so many versions."""
-GATHER_S, VERIFY_WITHIN_S = 0.05, 1.0
+GATHER_S, VERIFY_WITHIN_S = 0.05, 3.0
 """What has been uploaded is gathered for so long, so that a transaction or a look-up serves many files."""
 LET_GO_AT_ONCE = 500
 PATIENCE_S = 60.0
