@@ -98,6 +98,7 @@ class Agent:
     def worker(self) -> Worker:
         """What uploads announced files and lets them go. One thread uses it, and closes it."""
         from neve.aws.pointers_table import DynamoPointers  # noqa: PLC0415
+        from neve_edge.pointing import PatientPointers  # noqa: PLC0415
         from neve_edge.uploading import S3Uploads, Throttle  # noqa: PLC0415
         from neve_edge.work import Ports, Worker  # noqa: PLC0415
 
@@ -106,8 +107,14 @@ class Agent:
         ports = Ports(
             announcements=self.announcements,
             journal=self.journal,
-            uploads=S3Uploads(self.deployed.s3, outputs["UploadsBucket"], throttle, threads=settings.parallel),
-            pointers=DynamoPointers(self.deployed.dynamodb, outputs["PointersTable"]),
+            uploads=S3Uploads(
+                self.deployed.s3,
+                outputs["UploadsBucket"],
+                throttle,
+                credentials=self.deployed.session.get_credentials(),
+                threads=settings.parallel,
+            ),
+            pointers=PatientPointers(DynamoPointers(self.deployed.dynamodb, outputs["PointersTable"])),
             clock=now,
             monotonic=time.monotonic,
             chance=random.random,
