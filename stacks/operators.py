@@ -87,6 +87,7 @@ def operator_policy(
 
     It can neither write to a bucket, nor delete from one, nor thaw: the functions do that, which know caps and claims.
     """
+    sources = (storage.content_bucket, storage.uploads_bucket)
     policy = iam.ManagedPolicy(
         scope,
         "NeveOperator",
@@ -97,7 +98,14 @@ def operator_policy(
                 ["sqs:SendMessage"],
                 *(
                     queue.queue.queue_arn
-                    for queue in (restore.requests, storage.collect, audit.audits, audit.drills, audit.reconciles)
+                    for queue in (
+                        restore.requests,
+                        storage.collect,
+                        storage.uploads,
+                        audit.audits,
+                        audit.drills,
+                        audit.reconciles,
+                    )
                 ),
             ),
             # `neve parked --forget`; a restore to a local folder parks what it finds damaged.
@@ -112,14 +120,13 @@ def operator_policy(
                 storage.archive_bucket.arn_for_objects("archives/*"),
             ),
             # `neve parked --retry` looks whether the version is there still.
-            _allow(["s3:GetObjectVersion"], storage.content_bucket.arn_for_objects("*")),
-            _allow(["s3:ListBucket", "s3:ListBucketVersions"], storage.content_bucket.bucket_arn),
+            _allow(["s3:GetObjectVersion"], *(bucket.arn_for_objects("*") for bucket in sources)),
+            _allow(["s3:ListBucket", "s3:ListBucketVersions"], *(bucket.bucket_arn for bucket in sources)),
         ],
     )
     acknowledge_objects(policy, storage.archive_bucket, ["archives/*"], reason=ARCHIVES_ARE_NUMBERED)
-    acknowledge_objects(
-        policy, storage.content_bucket, ["*"], reason="Any version of the content bucket may have been parked."
-    )
+    for bucket in sources:
+        acknowledge_objects(policy, bucket, ["*"], reason="Any version of these buckets may have been parked.")
     return policy
 
 
