@@ -13,7 +13,7 @@ from neve.aws import clients
 from neve.aws.faults import status
 from neve.domain.parked import Reason
 from neve.domain.pointer import InContent
-from neve.domain.upload import render_release
+from neve.domain.upload import LOOK_BYTES, render_release
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from tests.bad_keys import BAD_KEYS
 from tests.moto_cloud import CONTENT, UPLOADS, Killed, MotoCloud, moto_cloud
@@ -80,6 +80,19 @@ def test_every_bad_key_goes_from_upload_to_served_and_let_go(
     assert sum(metric(captured, "copied")) == sum(metric(captured, "released")) == len(BAD_KEYS)
     assert len(metric(captured, "lag_s")) == len(BAD_KEYS)
     assert not list(cloud.parking_lot.all())
+
+
+def test_an_upload_asks_aws_for_no_more_than_docs_say(cloud: MotoCloud) -> None:
+    """docs/decisions.md has the price of a million."""
+    copied = ["GetItem", "CopyObject", "PutItem", "SendMessage"]
+    released = ["GetItem", "HeadObject", "DeleteObject"]
+    cloud.arrive(put(cloud, "before", b""))
+    cloud.run(*QUEUES)  # a sender looks into the outbox once
+    for body, more in ((b"one", []), (b"three", ["HeadObject"]), (b"4" * LOOK_BYTES, ["HeadObject"] * 2)):
+        cloud.called.clear()
+        cloud.arrive(put(cloud, "a", body))
+        cloud.run(*QUEUES)
+        assert sorted(cloud.called) == sorted(copied + released + more)
 
 
 def test_what_is_no_upload_is_parked_and_its_neighbours_go_on(cloud: MotoCloud) -> None:
