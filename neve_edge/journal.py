@@ -198,6 +198,7 @@ class Journal:
                 with suppress(Transient):
                     self._free(self.owner)
                 os.close(self._held)
+                self._held = -1
             self._database.close()
 
     # -- Announcements
