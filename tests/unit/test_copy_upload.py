@@ -21,6 +21,7 @@ from neve.errors import SourceDenied, Transient
 from neve.flows.copy_upload import Copied, Ending, UploadCopier
 from neve.flows.release_upload import Ending as Letting
 from neve.flows.release_upload import Released, UploadReleaser
+from neve.ports import NotCopied
 from tests.interleave import Steps, Task, explored
 from tests.memory import CONTENT, START, MemoryParkingLot, MemoryQueue
 from tests.memory_offload import MemoryPointers
@@ -280,6 +281,23 @@ def test_an_upload_that_is_gone_is_parked_unless_a_later_one_has_come(cloud: Clo
     assert cloud.uploads.served(CONTENT, KEY) == b"two"
 
 
+def test_an_upload_that_is_gone_by_the_time_it_is_copied_is_nobodys_loss_if_a_later_one_was_quicker(
+    cloud: Cloud,
+) -> None:
+    first, second = cloud.put(b"one"), cloud.put(b"two")
+    copy = cloud.uploads.copy
+
+    def after_the_other(*args: Any, **kwargs: Any) -> Any:
+        cloud.uploads.copy = copy  # type: ignore[method-assign]
+        cloud.copy(second)
+        cloud.uploads.delete(UPLOADS, KEY, first.version_id)
+        return copy(*args, **kwargs)
+
+    cloud.uploads.copy = after_the_other  # type: ignore[method-assign]
+    assert cloud.copy(first).ending is Ending.SUPERSEDED
+    cloud.require_settled()
+
+
 # Proof
 
 
@@ -299,6 +317,21 @@ def test_a_copy_of_which_nothing_is_stated_is_never_pointed_to(cloud: Cloud) -> 
     assert cloud.copy(cloud.put(b"one")).ending is Ending.PARKED
     assert cloud.reasons == [Reason.UNPROVEN]
     assert not cloud.pointers.rows
+
+
+def test_an_equal_etag_proves_a_copy_of_the_same_parts(cloud: Cloud) -> None:
+    upload = cloud.put(b"one")
+    stored = cloud.uploads.versions[UPLOADS, KEY][0]
+    assert stored
+    cloud.uploads.versions[UPLOADS, KEY][0] = replace(stored, source=replace(stored.source, etag="e-2", checksums={}))
+    copy: Callable[..., Any] = cloud.uploads.copy
+
+    def of_the_same_parts(*args: Any, **kwargs: Any) -> Any:
+        return replace(copy(*args, **kwargs), etag="e-2", checksums={})
+
+    cloud.uploads.copy = of_the_same_parts  # type: ignore[method-assign]
+    assert cloud.copy(replace(upload, etag="e-2")).ending is Ending.COPIED
+    assert not cloud.uploads.hashed
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -457,6 +490,19 @@ def test_a_place_that_others_never_leave_alone_is_tried_again_later(cloud: Cloud
     upload = cloud.put(b"one")
     cloud.uploads.copy = others_first  # type: ignore[method-assign]
     with pytest.raises(Transient, match="being written by others"):
+        cloud.copy(upload)
+    cloud.uploads.copy = copy  # type: ignore[method-assign]
+    cloud.deliver(upload)
+    cloud.require_settled()
+
+
+def test_what_others_put_on_top_again_and_again_is_settled_later(cloud: Cloud) -> None:
+    upload = cloud.put(b"one")
+    cloud.copy(upload)
+    copy = cloud.uploads.copy
+    cloud.uploads.put(CONTENT, KEY, b"other")
+    cloud.uploads.copy = lambda *_, **__: NotCopied.TAKEN  # type: ignore[method-assign]
+    with pytest.raises(Transient, match="keep writing"):
         cloud.copy(upload)
     cloud.uploads.copy = copy  # type: ignore[method-assign]
     cloud.deliver(upload)
