@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -224,3 +226,14 @@ def test_settings_that_cannot_be_used_end_the_synthesis_with_a_message(capsys: p
     assert told.out == ""
     for part in ("3 settings", "target_mib=0", "max_age_s=1000", "1 to 900", "storage_class=GLACIR", "DEEP_ARCHIVE"):
         assert part in told.err
+
+
+def test_mypy_reads_every_service_of_the_cdk_that_the_stacks_use() -> None:
+    """It skips the others, and would take what it skips for anything."""
+    overrides = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+    read = {name for override in overrides if override.get("follow_imports") == "normal" for name in override["module"]}
+    sources = [PROJECT / "app.py", *(PROJECT / "stacks").glob("*.py"), *(PROJECT / "tests").rglob("*.py")]
+    imports = re.compile(r"^from aws_cdk(?:\.(\w+))? import (\w+)", re.MULTILINE)
+    used = {module or name for source in sources for module, name in imports.findall(source.read_text())}
+    assert "aws_s3" in used
+    assert {f"aws_cdk.{name}" for name in used} <= read
