@@ -59,7 +59,9 @@ def main() -> None:
 
 def planned(batch: Path, count: int) -> dict[str, Any]:
     """What it took to plan the lines of a file."""
-    places = Places(content_bucket=CONTENT, destination_buckets=frozenset({CONTENT, ELSEWHERE}))
+    places = Places(
+        content_bucket=CONTENT, destination_buckets=frozenset({CONTENT, ELSEWHERE}), uploads_bucket="uploads"
+    )
     now = datetime.now(UTC)
     seconds: dict[str, float] = {}
     idle, began = resident("VmRSS"), time.perf_counter()

@@ -88,7 +88,7 @@ class ServeStack(cdk.Stack):
         )
 
         def behavior(
-            *, signed_by: cloudfront.IKeyGroupRef | None = None, guarded_by: cloudfront.Function | None = None
+            *, signed_by: cloudfront.IKeyGroup | None = None, guarded_by: cloudfront.Function | None = None
         ) -> cloudfront.BehaviorOptions:
             return cloudfront.BehaviorOptions(
                 origin=origin,

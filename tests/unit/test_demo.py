@@ -133,7 +133,7 @@ def test_the_batch_names_every_key_and_its_destination_to_the_command(tmp_path: 
         raise AssertionError(problem)
 
     lines = list(read_lines(io.BytesIO(deletion.lines(tmp_path / "to").encode()), fail))
-    places = Places(content_bucket="content", destination_buckets=frozenset({"content"}))
+    places = Places(content_bucket="content", destination_buckets=frozenset({"content"}), uploads_bucket="up")
     for line, each in zip(lines, deletion.batch, strict=True):
         assert parse_source(line.source, places).source == OneKey(key=each.file.key)
         assert line.destination == (f"{tmp_path}/to/" if each.local else CONTENT)

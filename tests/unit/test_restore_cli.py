@@ -71,6 +71,7 @@ class MemoryStack:
         return Places(
             content_bucket=CONTENT,
             destination_buckets=self.cloud.buckets,
+            uploads_bucket="up",
             site_urls=parse_site_urls("https://cdn.example.org/"),
         )
 

@@ -28,6 +28,7 @@ FILM = object_of(3, "film", b"frames " * 300)
 PLACES = Places(
     content_bucket=CONTENT,
     destination_buckets=frozenset({CONTENT, "other"}),
+    uploads_bucket="up",
     site_urls=parse_site_urls("https://cdn.example.org/"),
 )
 
@@ -256,7 +257,7 @@ def test_the_place_of_one_file_takes_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("destination", "why"),
-    [("s3://stranger/", "restore_buckets"), ("uploads", "uploads_bucket"), ("nowhere", "./nowhere")],
+    [("s3://stranger/", "restore_buckets"), ("nowhere", "./nowhere")],
 )
 def test_a_destination_that_cannot_be_is_refused_before_anything_is_looked_up(destination: str, why: str) -> None:
     planning = Planning().add("z", destination=destination)

@@ -333,11 +333,6 @@ def test_what_is_no_destination_is_refused_with_the_reason(text: str, why: str) 
     assert why in str(refused.value)
 
 
-def test_a_stack_without_an_upload_bucket_says_so() -> None:
-    with pytest.raises(SelectionInvalid, match="uploads_bucket"):
-        parse_destination("uploads", replace(PLACES, uploads_bucket=""), lambda _: False)
-
-
 def test_a_file_keeps_its_key_below_a_prefix() -> None:
     assert InBucket(bucket="content").place("a//b") == "s3://content/a//b"
     assert InBucket(bucket="other", key="back/").place("a b") == "s3://other/back/a b"

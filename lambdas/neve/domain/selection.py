@@ -286,13 +286,13 @@ def _url(text: str) -> tuple[str, str, str]:
 class Places:
     """What the deployed stack says of sources and destinations.
 
-    `destination_buckets` are those that restores may write to, `uploads_bucket` is "" if there is none. `layout` tells
-    where in the content bucket the files lie that `site_urls` name.
+    `destination_buckets` are those that restores may write to, `uploads_bucket` among them. `layout` tells where in the
+    content bucket the files lie that `site_urls` name.
     """
 
     content_bucket: str
     destination_buckets: frozenset[str]
-    uploads_bucket: str = ""
+    uploads_bucket: str
     site_urls: tuple[SiteUrl, ...] = ()
     layout: Layout = Layout.AS_IS
 
@@ -333,10 +333,6 @@ def parse_destination(text: str, places: Places, is_folder: Callable[[str], bool
     if text == CONTENT:
         return _allowed(InBucket(bucket=places.content_bucket), places)
     if text == UPLOADS:
-        if not places.uploads_bucket:
-            raise SelectionInvalid(
-                "the stack has no upload bucket: name it in the setting uploads_bucket, deploy again"
-            )
         return _allowed(InBucket(bucket=places.uploads_bucket), places)
     if text.startswith(S3):
         bucket, _, key = text.removeprefix(S3).partition("/")
