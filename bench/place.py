@@ -21,6 +21,7 @@ from stacks.settings import Settings
 
 CONTENT, ARCHIVE, ELSEWHERE = "bench-content", "bench-archive", "bench-elsewhere"
 FILES, ARCHIVES, RESTORES, PARKED = "bench-files", "bench-archives", "bench-restores", "bench-parked"
+OUTBOX = "bench-outbox"
 QUEUES = ("bench-collect", "bench-bundles", "bench-large", "bench-requests", "bench-extract")
 TOPIC = "bench-restored"
 UPLOAD_THREADS = 16
@@ -44,6 +45,15 @@ def prepare() -> None:
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
     )
+    clients.dynamodb().create_table(
+        TableName=OUTBOX,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+        ],
+    )
     for queue in QUEUES:
         clients.sqs().create_queue(QueueName=queue)
     configure()
@@ -63,6 +73,7 @@ def configure(*, requests_per_s: int = DEFAULTS.restore_requests_per_s) -> None:
                 files_table=FILES,
                 archives_table=ARCHIVES,
                 parked_table=PARKED,
+                outbox_table=OUTBOX,
                 bundles_queue_url=bundles,
                 collect_queue_url=collect,
                 storage_class=DEFAULTS.storage_class,
@@ -74,6 +85,7 @@ def configure(*, requests_per_s: int = DEFAULTS.restore_requests_per_s) -> None:
                 content_bucket=CONTENT,
                 archives_table=ARCHIVES,
                 parked_table=PARKED,
+                outbox_table=OUTBOX,
                 collect_queue_url=collect,
                 bundles_queue_url=bundles,
                 large_queue_url=large,
@@ -89,6 +101,7 @@ def configure(*, requests_per_s: int = DEFAULTS.restore_requests_per_s) -> None:
                 archives_table=ARCHIVES,
                 restores_table=RESTORES,
                 parked_table=PARKED,
+                outbox_table=OUTBOX,
                 requests_queue_url=requests,
                 extract_queue_url=extract,
                 restored_topic=restored,
@@ -105,6 +118,7 @@ def configure(*, requests_per_s: int = DEFAULTS.restore_requests_per_s) -> None:
                 archives_table=ARCHIVES,
                 restores_table=RESTORES,
                 parked_table=PARKED,
+                outbox_table=OUTBOX,
                 requests_queue_url=requests,
                 extract_queue_url=extract,
                 restored_topic=restored,
