@@ -1,4 +1,4 @@
-"""The same stacks as app.py, without what the local cloud cannot evaluate: a statement of a policy, a sum of metrics.
+"""The same stacks as app.py, without what the local cloud cannot evaluate, and on the scale of a laptop.
 
 Run by `cdk` as `python -m neve_local.app` from the project's folder.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import aws_cdk as cdk
 import jsii
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
@@ -67,6 +68,25 @@ class AlarmOnFirstMetric:
         node.period, node.statistic = counted["period"], counted["stat"]
 
 
+MOST_ENVIRONMENTS = 4
+"""Of one function. On a laptop each is a process of 60 MB whose start takes a second of a processor: twenty of them
+beside each other get less done than four."""
+
+
+@jsii.implements(cdk.IAspect)
+class FewEnvironments:
+    """Bridge: has no queue start more of a function's environments than a laptop can use."""
+
+    def visit(self, node: IConstruct) -> None:
+        """Lower the limit of `node`, if it is a mapping with a higher one."""
+        if not isinstance(node, lambda_.CfnEventSourceMapping) or node.scaling_config is None:
+            return
+        given = cdk.Stack.of(node).resolve(node.scaling_config)["maximumConcurrency"]
+        node.scaling_config = lambda_.CfnEventSourceMapping.ScalingConfigProperty(
+            maximum_concurrency=min(int(given), MOST_ENVIRONMENTS)
+        )
+
+
 def build_local(app: cdk.App) -> PutWithoutCondition:
     """Put the stacks into `app` with the bridges over them; the one that has to find something to take out.
 
@@ -76,6 +96,7 @@ def build_local(app: cdk.App) -> PutWithoutCondition:
     bridge = PutWithoutCondition()
     cdk.Aspects.of(app).add(bridge)
     cdk.Aspects.of(app).add(AlarmOnFirstMetric())
+    cdk.Aspects.of(app).add(FewEnvironments())
     return bridge
 
 

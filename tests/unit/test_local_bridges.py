@@ -14,6 +14,7 @@ import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 from hypothesis import given
@@ -25,7 +26,14 @@ from ministack.services import s3 as emulated
 from ministack.services.cloudformation import provisioners
 
 from neve_local import bridges
-from neve_local.app import UNEVALUATED, AlarmOnFirstMetric, PutWithoutCondition, without_statement
+from neve_local.app import (
+    MOST_ENVIRONMENTS,
+    UNEVALUATED,
+    AlarmOnFirstMetric,
+    FewEnvironments,
+    PutWithoutCondition,
+    without_statement,
+)
 from neve_local.bridges import (
     BRIDGES,
     ENVELOPE_BYTES,
@@ -385,3 +393,15 @@ def test_a_listing_of_versions_comes_encoded_where_that_is_asked_for(monkeypatch
     assert b"<Key>%01%26%3C%0D%0A%2B%20%C3%BC</Key>" in encoded
     assert b"<Prefix>%01</Prefix>" in encoded
     assert encoded.endswith(b"<EncodingType>url</EncodingType></ListVersionsResult>")
+
+
+def test_no_queue_starts_more_environments_than_a_laptop_can_use() -> None:
+    stack = cdk.Stack(cdk.App(), "stack")
+    for limit in (2, 20):
+        limits = lambda_.CfnEventSourceMapping.ScalingConfigProperty(maximum_concurrency=limit)
+        lambda_.CfnEventSourceMapping(stack, f"Mapping{limit}", function_name="function", scaling_config=limits)
+    lambda_.CfnEventSourceMapping(stack, "Unlimited", function_name="function")
+    cdk.Aspects.of(stack).add(FewEnvironments())
+    template = Template.from_stack(stack).find_resources("AWS::Lambda::EventSourceMapping")
+    found = [each["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency") for each in template.values()]
+    assert found == [2, MOST_ENVIRONMENTS, None]
