@@ -79,6 +79,7 @@ from neve.domain.index import FileRow
 from neve.domain.version import NULL_VERSION, ObjectVersion, padded_sequencer
 from tests.moto_glacier import MotoGlacier, glacier_as_on_aws
 from tests.moto_listing import listing_as_on_aws
+from tests.moto_quick import make_quick
 from tests.moto_transactions import one_write_at_a_time
 
 if TYPE_CHECKING:
@@ -411,6 +412,7 @@ def s3_event(version: ObjectVersion, *, bucket: str = CONTENT, name: str = "Obje
 @cache
 def _clients() -> tuple[S3Client, DynamoDBClient, SQSClient, SNSClient]:
     """The clients that all clouds of this process share: making four takes longer than many a test."""
+    make_quick()
     made = (
         clients.s3.__wrapped__(),
         clients.dynamodb.__wrapped__(),
@@ -493,6 +495,14 @@ def _shared_clients() -> Iterator[None]:
         patch.object(clients, "sns", lambda: sns),
     ):
         yield
+
+
+@contextmanager
+def moto_outbox() -> Iterator[tuple[DynamoDBClient, SQSClient]]:
+    """The table of the outbox and nothing else: a whole cloud takes half a second."""
+    with patch.dict(os.environ, CREDENTIALS), mock_aws(), _shared_clients():
+        _make_table(OUTBOX, ("pk", "S"), ("sk", "S"))
+        yield clients.dynamodb(), clients.sqs()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import string
@@ -18,9 +17,7 @@ from unittest.mock import patch
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ParamValidationError
 from botocore.stub import Stubber
-from moto import mock_aws
 
-from neve.aws import clients
 from neve.aws.outbox_table import DynamoOutbox
 from neve.aws.queue import SqsQueue
 from neve.domain.outbox import LONGEST_LEASE, Backlog, Cause, Entry, entry_id
@@ -28,18 +25,27 @@ from neve.errors import MessageRefused, NeveError, QueueDenied, Transient
 from neve.ports import Outbox
 from neve_edge.outbox import SqliteOutbox
 from tests.memory_offload import MemoryOutbox
-from tests.moto_cloud import CREDENTIALS, OUTBOX, _clients, _make_table, _shared_clients
+from tests.moto_cloud import OUTBOX, moto_outbox
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
-def dynamodb() -> Iterator[Any]:
-    """One table for all tests here: each has a queue of its own."""
-    with patch.dict(os.environ, CREDENTIALS), mock_aws(), _shared_clients():
-        _make_table(OUTBOX, ("pk", "S"), ("sk", "S"))
-        yield clients.dynamodb()
+def aws() -> Iterator[tuple[Any, Any]]:
+    """Clients of DynamoDB, with one table for all tests here (each has a queue of its own), and of SQS."""
+    with moto_outbox() as made:
+        yield made
+
+
+@pytest.fixture
+def dynamodb(aws: tuple[Any, Any]) -> Any:
+    return aws[0]
+
+
+@pytest.fixture
+def sqs(aws: tuple[Any, Any]) -> Any:
+    return aws[1]
 
 
 @pytest.fixture(params=["memory", "dynamodb", "sqlite"])
@@ -252,25 +258,23 @@ def test_a_file_that_cannot_be_written_now_is_a_passing_failure(tmp_path: Path, 
         ("InternalError", 500, Transient),
     ],
 )
-def test_a_refusal_says_whether_message_queue_or_moment_is_wrong(code: str, status: int, kind: type[NeveError]) -> None:
-    with patch.dict(os.environ, CREDENTIALS):
-        client = _clients()[2]
-    with Stubber(client) as stubber:
+def test_a_refusal_says_whether_message_queue_or_moment_is_wrong(
+    sqs: Any, code: str, status: int, kind: type[NeveError]
+) -> None:
+    with Stubber(sqs) as stubber:
         for _ in range(2):  # botocore tries some of them again
             stubber.add_client_error("send_message", service_error_code=code, http_status_code=status)
         with pytest.raises(kind) as raised:
-            SqsQueue(client, "https://sqs/q").send("{}")
+            SqsQueue(sqs, "https://sqs/q").send("{}")
     assert type(raised.value) is kind
     assert raised.value.__cause__
 
 
-def test_who_has_no_credentials_is_denied_and_who_has_no_connection_tries_later() -> None:
-    with patch.dict(os.environ, CREDENTIALS):
-        client = _clients()[2]
+def test_who_has_no_credentials_is_denied_and_who_has_no_connection_tries_later(sqs: Any) -> None:
     for error, kind in (
         (NoCredentialsError(), QueueDenied),
         (EndpointConnectionError(endpoint_url="https://sqs"), Transient),
         (ParamValidationError(report="no text"), ParamValidationError),
     ):
-        with patch.object(type(client), "_make_api_call", side_effect=error), pytest.raises(kind):
-            SqsQueue(client, "https://sqs/q").send("{}")
+        with patch.object(type(sqs), "_make_api_call", side_effect=error), pytest.raises(kind):
+            SqsQueue(sqs, "https://sqs/q").send("{}")

@@ -250,7 +250,7 @@ class Order(RuleBasedStateMachine):
         def work(process: Process) -> None:
             relay = Relay(
                 outbox=process.port(self.outbox),
-                queue=lambda url: process.port(self.queues[url]),  # type: ignore[no-any-return]
+                queue=lambda url: process.port(self.queues[url]),
                 parking_lot=process.port(self.parking_lot),
                 threads=1,
                 clock=clock,
