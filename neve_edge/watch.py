@@ -116,6 +116,8 @@ class Watch:
     finder: Finder = field(init=False)
     events: Events = field(init=False)
     _spool: Spool = field(init=False)
+    _going: bool = False
+    _again: bool = False
     _scan_at: float = 0.0
     _spool_at: float = 0.0
     _left: dict[Reason, int] = field(default_factory=dict)
@@ -150,9 +152,9 @@ class Watch:
         if now >= self._spool_at:
             self._spool_at = now + PAUSE_S
             self._drain()
-        if self.events.lost():
-            self._scan_at = now
-        if now >= self._scan_at and not self.finder.scanning:
+        self._again = self.events.lost() or self._again
+        if not self._going and (self._again or now >= self._scan_at):
+            self._going, self._again = True, False
             for folder in self.settings.watched:
                 self.finder.scan(folder)
         while self.finder.takes_more and (path := self.events.take()) is not None:
@@ -160,9 +162,12 @@ class Watch:
             if placed:
                 self.finder.offer(*placed)
         pause_s = self.finder.step()
-        if now >= self._scan_at and not self.finder.scanning:
+        if self._going and not self.finder.scanning:
+            self._going = False
             self._scan_at = self.monotonic() + self.settings.scan_every_s
             self._tell()
+        if self._again:
+            return 0.0
         return PAUSE_S if pause_s is None else pause_s
 
     def _placed(self, path: str) -> tuple[Folder, str] | None:

@@ -49,6 +49,20 @@ def test_scans_come_again_and_events_in_between(tmp_path: Path) -> None:
     assert announcements.paths == ["a", "b", "b", "c"]
 
 
+def test_events_that_are_lost_while_a_scan_goes_on_have_it_made_again(tmp_path: Path) -> None:
+    watch, announcements, _ = watch_of(tmp_path)
+    site = tmp_path / "site"
+    for number in range(1_200):
+        (site / str(number)).write_bytes(b"")
+    watch.step()
+    assert watch.finder.scanning
+    passed = announcements.found[0].path  # the scan has been there
+    watch.events.lose()
+    while watch.step() == 0:
+        pass
+    assert announcements.paths.count(passed) == 2
+
+
 def test_a_burst_of_events_stays_bounded_and_loses_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "ROOM", 100)
     watch, announcements, clock = watch_of(tmp_path)
