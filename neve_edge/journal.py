@@ -68,6 +68,15 @@ WAITING, KEPT = "", "kept"
 """Owners that nobody is: an announcement waits, or its file was copied and stays where it is."""
 
 
+# From one owner to the next by the index: most rows may be of one, such as a million that are kept.
+_OWNERS = """
+WITH RECURSIVE owners (owner) AS (
+    SELECT min(owner) FROM announced
+    UNION ALL SELECT (SELECT min(owner) FROM announced WHERE owner > owners.owner) FROM owners WHERE owner IS NOT NULL)
+SELECT owner FROM owners WHERE owner IS NOT NULL UNION SELECT owner FROM moves
+"""
+
+
 class JournalUnfit(NeveError):
     """The journal was written by another version of neve, or is no journal; the message names the remedy."""
 
@@ -401,9 +410,7 @@ class Journal:
                 "SELECT count(*), min(announced_at) FROM announced WHERE owner NOT IN ('', 'kept')"
             ).fetchone()
             (kept,) = database.execute("SELECT count(*) FROM announced WHERE owner = 'kept'").fetchone()
-            (for_pointers,) = database.execute(
-                "SELECT count(*) FROM uploaded WHERE verified"
-            ).fetchone()
+            (for_pointers,) = database.execute("SELECT count(*) FROM uploaded WHERE verified").fetchone()
             (moving,) = database.execute("SELECT count(*) FROM moves").fetchone()
             files, size, attic_oldest, held = database.execute(
                 "SELECT count(*), coalesce(sum(size), 0), min(moved_at), coalesce(sum(why != ''), 0) FROM attic"
@@ -456,8 +463,11 @@ class Journal:
     def unfinished(self, folder: str) -> int:
         """How many announced files of a folder are not done."""
         with self._reading() as database:
+            # The plus has SQLite go by the index of owners.
             (count,) = database.execute(
-                "SELECT count(*) FROM announced WHERE folder = ? AND owner != 'kept'", (folder,)
+                "SELECT (SELECT count(*) FROM announced WHERE owner < :kept AND +folder = :folder) "
+                "+ (SELECT count(*) FROM announced WHERE owner > :kept AND +folder = :folder)",
+                {"kept": KEPT, "folder": folder},
             ).fetchone()
         return int(count)
 
@@ -479,9 +489,7 @@ class Journal:
             return
         self._buried_at = now
         with self._reading() as database:
-            rows = database.execute(
-                "SELECT DISTINCT owner FROM announced WHERE owner > '' UNION SELECT DISTINCT owner FROM moves"
-            ).fetchall()
+            rows = database.execute(_OWNERS).fetchall()
         for (owner,) in rows:
             if owner not in (WAITING, KEPT, self.owner) and self._is_dead(owner):
                 self._free(owner)
