@@ -186,7 +186,8 @@ class OffloadStack(cdk.Stack):
             ),
             platform=settings.lambda_platform,
             timeout_s=settings.relay_timeout_s,
-            memory_mib=256,
+            # After an outage it has to be faster than what comes in meanwhile: with memory comes more of a processor.
+            memory_mib=1024,
         )
         allow(made, ["dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"], storage.outbox_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)

@@ -334,6 +334,13 @@ def test_a_function_may_do_what_it_needs_and_nothing_else(templates: Templates, 
     assert granted(templates, function) == GRANTS[function]
 
 
+def test_relay_may_send_to_every_queue_that_any_function_may_send_to(templates: Templates) -> None:
+    def sends_to(name: str) -> set[str]:
+        return {each for each, actions in granted(templates, name).items() if "sqs:SendMessage" in actions}
+
+    assert set().union(*(sends_to(name) for name in functions(templates))) == sends_to("Relay")
+
+
 def test_extract_may_write_where_the_settings_allow_and_never_to_the_archive_bucket(
     synthesized: Callable[..., Templates],
 ) -> None:
