@@ -1,0 +1,37 @@
+"""What a forecast says that a deployment costs by itself, held against the templates."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from neve.domain.forecast import DEPLOYED
+from neve.domain.prices import HOURS_A_MONTH
+from tests.infra.templates import Templates
+
+_HOURS = {"minute": 1 / 60, "hour": 1, "day": 24}
+
+
+def _per_month(expression: str) -> float:
+    rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
+    if rate:
+        return HOURS_A_MONTH / (int(rate[1]) * _HOURS[rate[2]])
+    assert expression.startswith("cron("), expression
+    return 4.35 if "?" in expression and expression.split()[4] != "?" else 1
+
+
+def test_a_forecast_knows_how_many_mappings_poll_and_alarms_watch(templates: Templates) -> None:
+    assert len(templates.of_kind("AWS::Lambda::EventSourceMapping")) == DEPLOYED.mappings
+    # CloudWatch charges an alarm by the metrics that its expression names (pricing page, "Alarms").
+    metrics = 0
+    for alarm in templates.of_kind("AWS::CloudWatch::Alarm").values():
+        named = [each for each in alarm.properties.get("Metrics", ()) if "MetricStat" in each]
+        metrics += max(1, len(named))
+    assert metrics == DEPLOYED.alarms
+
+
+def test_a_forecast_knows_how_often_schedules_send(templates: Templates) -> None:
+    schedules = templates.of_kind("AWS::Scheduler::Schedule").values()
+    sent = sum(_per_month(each.properties["ScheduleExpression"]) for each in schedules)
+    assert sent == pytest.approx(DEPLOYED.scheduled_per_month, rel=0.05)
