@@ -254,6 +254,20 @@ def test_a_clock_that_goes_back_does_not_turn_the_order(world: World) -> None:
     assert [each.body for each in world.outbox.oldest(URL, 10)] == ["1", "2"]
 
 
+def test_a_clock_that_goes_back_while_the_queue_is_tried_makes_no_delay(world: World) -> None:
+    @dataclass
+    class Jumping(Sqs):
+        def send(self, body: str, *, delay_s: int = 0) -> None:
+            world.now -= timedelta(hours=2)
+            super().send(body, delay_s=delay_s)
+
+    world.queues[URL] = Jumping(error=Transient("it is out"))
+    world.sender().send("1", delay_s=20)
+    world.queues[URL] = queue = Sqs()
+    world.relay()
+    assert queue.sent == [("1", 20)]
+
+
 def test_threads_share_a_sender_and_each_keeps_its_order(world: World, tmp_path: Path) -> None:
     world.outbox = outbox = SqliteOutbox(tmp_path / "outbox")  # dictionaries are not for threads
     sender = world.sender()

@@ -62,12 +62,12 @@ class FallbackQueue:
 
     def send(self, body: str, *, delay_s: int = 0) -> None:
         """See neve.ports.Queue. It raises Transient, too, if neither the queue nor the outbox takes the message."""
-        due_at = self.clock() + timedelta(seconds=delay_s)
+        now = self.clock()  # once: a clock that jumps while the queue is tried must not make a delay of it
         # Without the lock: another thread that is about to put something has not returned from its send.
         if self.asks_always or self._known is not _Outbox.CLEAR:
             with self._lock:
                 if self._must_wait():
-                    self._keep(body, due_at, Cause.BEHIND, None)
+                    self._keep(body, now, delay_s, Cause.BEHIND, None)
                     return
         try:
             self.queue.send(body, delay_s=delay_s)
@@ -75,7 +75,7 @@ class FallbackQueue:
             # MessageRefused goes to the caller: the message would be refused from the outbox as well.
             cause = Cause.DENIED if isinstance(error, QueueDenied) else Cause.FAILED
             with self._lock:
-                self._keep(body, due_at, cause, error)
+                self._keep(body, now, delay_s, cause, error)
 
     def _must_wait(self) -> bool:
         """Whether something waits that must not be overtaken. Raises Transient if that cannot be told, and matters."""
@@ -88,15 +88,14 @@ class FallbackQueue:
         self._known = _Outbox.BEHIND if holds else _Outbox.CLEAR
         return holds
 
-    def _keep(self, body: str, due_at: datetime, cause: Cause, error: NeveError | None) -> None:
-        now = self.clock()
+    def _keep(self, body: str, now: datetime, delay_s: int, cause: Cause, error: NeveError | None) -> None:
         self._last = max(self._last, now)
         self._number += 1
         entry = Entry(
             queue=self.url,
             id=entry_id(self._last, self.sender, self._number),
             body=body,
-            due_at=due_at,
+            due_at=now + timedelta(seconds=delay_s),
             put_at=now,
             cause=cause,
         )
