@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from neve.domain.audit import (
     discrepancies,
     mail,
     parse_start,
+    patience,
     render_audit_request,
     render_run_request,
     run_id,
@@ -256,6 +258,23 @@ def test_a_damaged_source_has_its_command_beside_the_repair_of_its_archive() -> 
     assert len(commands) == 2
     assert "neve audit repair 17" in commands[0]
     assert "neve restore --overwrite" in commands[1]
+
+
+def test_rows_that_were_put_right_need_no_command() -> None:
+    report = replace(report_on(17, finding(Verdict.INDEX_WRONG, "k")), rows_repaired=2)
+    assert [line for line in mailed([report]) if line.startswith("  Next: ")] == [
+        "  Next: nothing, 2 rows of the index were put right"
+    ]
+
+
+def test_the_row_of_an_archive_that_is_wrong_has_its_page() -> None:
+    lines = mailed([report_on(17, finding(Verdict.INDEX_WRONG))])
+    assert any(line.startswith("  Next: ") and "docs/operations.md" in line for line in lines)
+
+
+def test_the_time_that_an_audit_may_take_grows_with_what_it_reads() -> None:
+    assert patience(0) == timedelta(days=7)
+    assert patience(10_000_000_000) - patience(0) == timedelta(seconds=2_000)
 
 
 def test_what_is_being_repaired_needs_no_command() -> None:

@@ -272,6 +272,10 @@ def test_a_row_that_names_another_archive_is_a_duplicate_and_no_error() -> None:
     assert not judge_row(replace(ROW, archive=3, number=0, offset_bytes=99), MEMBER, 17)
 
 
+def test_a_row_that_names_the_damaged_archive_that_this_one_stands_for_is_wrong() -> None:
+    assert "archive 3, which is damaged" in judge_row(replace(ROW, archive=3), MEMBER, 17, supersedes=3)
+
+
 # -- A tar -------------------------------------------------------------------------------------------------------------
 
 

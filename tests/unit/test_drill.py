@@ -121,6 +121,10 @@ def test_each_file_is_asked_for_at_each_place_by_numbers_only() -> None:
     assert parse_plan(render_request(request)) == request
 
 
+def test_a_drill_has_to_be_through_in_a_day() -> None:
+    assert drill().deadline == START + timedelta(days=1)
+
+
 def test_many_files_go_in_chunks_that_plan_restore_takes() -> None:
     files = tuple(drawn(number, key="ü" * 500) for number in range(100))
     asked = requests(replace(drill(), files=files, buckets=("one", "two", "three", "four", "five", "six")))

@@ -27,6 +27,7 @@ from neve.domain.thaw import (
     Tier,
     accepted,
     archive_of,
+    audit_micro_usd,
     claim_micro_usd,
     claimed,
     combined,
@@ -634,3 +635,9 @@ def test_reading_is_charged_by_request_and_from_instant_retrieval_by_byte_as_wel
         assert by_charge(uses) == {Charge.S3_GET: 3, Charge.S3_PUT: 5}
     uses = read_uses("GLACIER_IR", reads=3, writes=5, size_bytes=1024**3)
     assert by_charge(uses) == {Charge.GLACIER_IR_GB: 1, Charge.GLACIER_IR_GET: 3, Charge.S3_PUT: 5}
+
+
+def test_an_audit_costs_the_thaw_for_a_day_and_one_read() -> None:
+    thaw = thaw_micro_usd("GLACIER", Tier.STANDARD, days=1, size_bytes=MIB)
+    assert audit_micro_usd("GLACIER", Tier.STANDARD, size_bytes=MIB) == thaw + 1
+    assert audit_micro_usd("GLACIER_IR", Tier.STANDARD, size_bytes=1024**3) == 30_010
