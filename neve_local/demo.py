@@ -1,4 +1,4 @@
-"""`make demo`: real files into Glacier archives and back, on the local cloud, with proof; damage found and repaired.
+"""`make demo`: from a folder on disk into Glacier archives and back, on the local cloud, with proof.
 
 Started as `python -m neve_local.demo`. It uses the project's local cloud: each run has a key prefix of its own, and
 looks at nothing that was there before. A cloud that was running already is left running.
@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -31,28 +31,30 @@ from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.audits_table import DynamoAudits
 from neve.aws.drills_table import DynamoDrills
 from neve.aws.files_table import DynamoFiles
-from neve.aws.ledger import Ledger
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.restores_table import DynamoRestores
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.parked import REMEDIES, Parked
 from neve.errors import NeveError
+from neve_local.cdn import ContentCdn
 from neve_local.cloud import DEFAULT_FOLDER, PROJECT, LocalCloud
 from neve_local.damage import StoredVersion
 from neve_local.demo_audit import Auditing, choose_trial
 from neve_local.demo_files import USUAL_COUNT, Choice, Chosen, choose, standard_library
 from neve_local.demo_logs import ARCHIVING, RESTORING, Requests, read_passed_over, read_requests, read_thaws
+from neve_local.demo_offload import Offloaded, Offloading, offloading
 from neve_local.demo_proof import Identity, Proof, Uploaded
 from neve_local.demo_report import Outcome, Run, show, write
 from neve_local.demo_restore import Restoration, Restored, choose_deletion, run_as_operator
 from neve_local.demo_view import Flow, View, size
 
 if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_s3 import S3Client
     from types_boto3_sqs import SQSClient
 
 REPORT = PROJECT / ".neve" / "demo.json"
-UPLOAD_THREADS = 8
+DROP_THREADS = 4
 POLL_S = 0.5
 LOGGED_S = 1
 """After a function's last write it takes less than this until its log is complete."""
@@ -68,10 +70,18 @@ TIMEOUTS = {
     "audit_timeout_s": 60,
     "drill_timeout_s": 60,
     "reconcile_timeout_s": 60,
+    "uploads_timeout_s": 20,
+    "release_timeout_s": 20,
+    "relay_timeout_s": 20,
+    # Uploads are let go while one looks on.
+    "release_after_s": 5,
+    "upload_url_s": 4,
 }
 """Shorter than in an account: a function that is killed has its messages back after six of them, while one looks on."""
 STALL_S = 400
 """Beyond a bundle's age: the demo gives up when nothing has moved for so long. Failed deliveries come again sooner."""
+OFFLOAD_STALL_S = 200
+"""The same for what the agent moves: a function that is killed has its messages back after six times its timeout."""
 
 
 class DemoFailed(NeveError):
@@ -80,7 +90,7 @@ class DemoFailed(NeveError):
 
 @dataclass
 class Uploads:
-    """What has been uploaded so far; filled by several threads."""
+    """What has come into the content bucket so far; files are dropped by several threads."""
 
     done: list[Uploaded] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -99,12 +109,13 @@ class Uploads:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """The deployed stacks as the demo sees them. `ledger` counts the demo's own requests."""
+    """The deployed stacks as the demo sees them."""
 
     cloud: LocalCloud
     outputs: Mapping[str, str]
     s3: S3Client
     sqs: SQSClient
+    dynamodb: DynamoDBClient
     archives: DynamoArchives
     bundles: DynamoBundles
     files: DynamoFiles
@@ -113,7 +124,6 @@ class Deployment:
     drills: DynamoDrills
     parking_lot: DynamoParkingLot
     store: S3ArchiveStore
-    ledger: Ledger
 
     def dead_letters(self) -> dict[str, int]:
         """How many messages each dead-letter queue holds."""
@@ -139,17 +149,16 @@ class Deployment:
 
 def connect(cloud: LocalCloud, outputs: Mapping[str, str]) -> Deployment:
     """Adapters for the stacks deployed in `cloud`."""
-    ledger = Ledger()
     session = cloud.session()
     config = Config(max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 5})
     s3 = session.client("s3", config=config)
     dynamodb = session.client("dynamodb", config=config)
-    ledger.watch(s3)
     return Deployment(
         cloud=cloud,
         outputs=outputs,
         s3=s3,
         sqs=session.client("sqs", config=config),
+        dynamodb=dynamodb,
         archives=DynamoArchives(dynamodb, outputs["ArchivesTable"]),
         bundles=DynamoBundles(dynamodb, outputs["ArchivesTable"]),
         files=DynamoFiles(dynamodb, outputs["FilesTable"]),
@@ -158,7 +167,6 @@ def connect(cloud: LocalCloud, outputs: Mapping[str, str]) -> Deployment:
         drills=DynamoDrills(dynamodb, outputs["AuditsTable"]),
         parking_lot=DynamoParkingLot(dynamodb, outputs["ParkedTable"]),
         store=S3ArchiveStore(s3, outputs["ArchiveBucket"], outputs["ContentBucket"], outputs["StorageClass"]),
-        ledger=ledger,
     )
 
 
@@ -175,9 +183,10 @@ class Before:
 class Demo:
     """One run."""
 
-    def __init__(self, deployment: Deployment, choice: Choice, view: View) -> None:
+    def __init__(self, deployment: Deployment, choice: Choice, cdn: ContentCdn, view: View) -> None:
         self._deployment = deployment
         self._choice = choice
+        self._cdn = cdn
         self._view = view
         self._uploads = Uploads()
         self._before = Before(
@@ -188,40 +197,80 @@ class Demo:
         )
 
     def run(self) -> Outcome:
-        """Upload, wait, delete and restore some, prove; then damage an archive, and have that found and repaired."""
-        began = time.monotonic()
-        with self._view.flowing(len(self._choice.files)), ThreadPoolExecutor(UPLOAD_THREADS) as pool:
-            uploading = [pool.submit(self._upload, file) for file in self._choice.files]
-            try:
-                while not all(each.done() for each in uploading):
-                    self._view.flow(self._flow())
-                    time.sleep(POLL_S)
-                upload_s = time.monotonic() - began
-                for each in uploading:
-                    each.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        """Offload, wait, delete and restore some, prove; then damage an archive, and have that found and repaired."""
+        with self._view.flowing(len(self._choice.files)):
+            offloaded, upload_s = self._offload()
             found, problems = self._wait()
         self._view.flow(self._flow(), last=True)
         time.sleep(LOGGED_S)
         archiving = self._requests(ARCHIVING)  # before restored files make these functions run again
         restored = self._restore(found)
-        return self._audit(self._prove(found, problems, upload_s, archiving, restored))
+        outcome = self._prove(found, [*offloaded.problems, *problems], upload_s, archiving, restored)
+        return self._audit(replace(outcome, offloaded=offloaded))
 
-    def _upload(self, file: Chosen) -> None:
+    def _offload(self) -> tuple[Offloaded, float]:
+        """Drop the files into a folder and have the agent move them, their URLs being asked for all along.
+
+        Also how many seconds it took until the last one was in the content bucket.
+        """
+        deployment = self._deployment
+        with offloading(
+            deployment.cloud,
+            deployment.outputs,
+            self._cdn,
+            prefix=self._choice.prefix,
+            s3=deployment.s3,
+            dynamodb=deployment.dynamodb,
+        ) as folder:
+            began = time.monotonic()
+            with folder.checked(), ThreadPoolExecutor(DROP_THREADS) as pool:
+                dropping = [pool.submit(self._drop, folder, file) for file in self._choice.files]
+                try:
+                    self._move(folder, dropping)
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+                upload_s = time.monotonic() - began
+                offloaded = folder.finish(self._view.say)
+        lost = [f"never moved: {key!r}" for key in self._unmoved(offloaded)]
+        return replace(offloaded, problems=[*offloaded.problems, *lost]), upload_s
+
+    def _move(self, folder: Offloading, dropping: Sequence[Future[None]]) -> None:
+        """Until every file has moved, is parked, or nothing has moved for long."""
+        moved_at = time.monotonic()
+        while True:
+            dropped = all(each.done() for each in dropping)
+            for file, pointer in folder.look():
+                moved_at = time.monotonic()
+                self._uploads.add(Uploaded(file=file, version_id=pointer.content_version, at=pointer.since.timestamp()))
+            self._view.flow(self._flow())
+            if folder.stopped or time.monotonic() - moved_at > OFFLOAD_STALL_S:
+                break
+            if dropped and folder.waiting <= len(self._parked_uploads()):
+                break
+            time.sleep(POLL_S)
+        for each in dropping:
+            each.result()
+
+    def _drop(self, folder: Offloading, file: Chosen) -> None:
         try:
-            with file.path.open("rb") as body:
-                answer = self._deployment.s3.put_object(
-                    Bucket=self._deployment.outputs["ContentBucket"],
-                    Key=file.key,
-                    Body=body,
-                    ContentType=file.content_type,
-                )
+            folder.drop(file)
         except OSError as error:
             self._uploads.skip(f"{file.path}: {error.strerror}")
-            return
-        self._uploads.add(Uploaded(file=file, version_id=answer["VersionId"], at=time.time()))
+
+    def _parked_uploads(self) -> set[str]:
+        """The keys of uploads that CopyUpload has given up."""
+        uploads = self._deployment.outputs["UploadsBucket"]
+        return {item.version.key for item in self._new_parked().values() if item.version and item.bucket == uploads}
+
+    def _unmoved(self, offloaded: Offloaded) -> list[str]:
+        skipped = {sentence.partition(": ")[0] for sentence in self._uploads.skipped}
+        parked = self._parked_uploads()
+        return [
+            file.key
+            for file in self._choice.files
+            if file.key not in offloaded.moved and file.key not in parked and str(file.path) not in skipped
+        ]
 
     def _new_archives(self) -> list[ArchiveRow]:
         """The archives written since this run began, newest first."""
@@ -470,9 +519,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="make demo",
-        description="Puts real files into S3 on the local cloud, waits until they are in Glacier archives, deletes and "
-        "restores some, and proves that each of them comes back byte for byte. Then it damages an archive, and has "
-        "that found and repaired.",
+        description="Drops real files into a folder, from which they move to S3 on the local cloud while their URLs "
+        "are asked for, waits until they are in Glacier archives, deletes and restores some, and proves that each of "
+        "them comes back byte for byte. Then it damages an archive, and has that found and repaired.",
     )
     parser.add_argument("--files", type=Path, help="a folder of your own (default: Python's standard library)")
     parser.add_argument("--count", type=int, help=f"at most so many of them (default: {USUAL_COUNT} without --files)")
@@ -513,8 +562,9 @@ def run(options: argparse.Namespace, view: View) -> int:
     try:
         started = cloud.start()
         view.say(f"the local cloud {'runs already' if ran_before else 'has started'} at {started.endpoint_url}")
-        outputs = cloud.deploy(TIMEOUTS | dict(options.context))
-        finished = _run_in(connect(cloud, outputs), choice, began, view)
+        with ContentCdn().running() as cdn:
+            outputs = cloud.deploy(TIMEOUTS | {"cdn_urls": cdn.url} | dict(options.context))
+            finished = _run_in(connect(cloud, outputs), choice, cdn, began, view)
     except BaseException:
         # Whatever went wrong, the cloud does not outlive a demo that it was started for.
         if not ran_before:
@@ -533,15 +583,14 @@ def run(options: argparse.Namespace, view: View) -> int:
     return 1 if finished.outcome.problems else 0
 
 
-def _run_in(deployment: Deployment, choice: Choice, began: datetime, view: View) -> Run:
+def _run_in(deployment: Deployment, choice: Choice, cdn: ContentCdn, began: datetime, view: View) -> Run:
     outputs = deployment.outputs
     view.say(
         f"archives of {size(int(outputs['TargetBytes']))} or {outputs['MaxAgeSeconds']} s, whichever comes first, "
-        f"in {outputs['StorageClass']}; uploading ..."
+        f"in {outputs['StorageClass']}; dropping the files into a folder, from which the agent moves them ..."
     )
-    demo = Demo(deployment, choice, view)
+    demo = Demo(deployment, choice, cdn, view)
     outcome = demo.run()
-    own = deployment.ledger.settle()["requests"]
     return Run(
         folder=str(choice.folder),
         prefix=choice.prefix,
@@ -553,7 +602,6 @@ def _run_in(deployment: Deployment, choice: Choice, began: datetime, view: View)
             "max_age_s": outputs["MaxAgeSeconds"],
         },
         outcome=outcome,
-        own_requests=own,
         skipped=demo.skipped,
     )
 

@@ -21,6 +21,7 @@ from neve.domain.prices import MILLION, US_EAST_1, Bill
 from neve.domain.thaw import PROMISES
 from neve_local.demo_audit import Audited
 from neve_local.demo_logs import Requests, Thaws
+from neve_local.demo_offload import Offloaded
 from neve_local.demo_proof import Identity, Uploaded
 from neve_local.demo_restore import Restored
 from neve_local.demo_view import rows, size
@@ -49,6 +50,7 @@ class Outcome:
     restoring: Requests
     problems: list[str]
     upload_s: float
+    offloaded: Offloaded | None = None
     audited: Audited | None = None
     not_audited: str = ""
 
@@ -99,7 +101,7 @@ def latencies(outcome: Outcome) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run, and all that its reports are made of. `own_requests` are the demo's, by "service:Operation"."""
+    """A finished run, and all that its reports are made of."""
 
     folder: str
     prefix: str
@@ -107,7 +109,6 @@ class Run:
     seconds: float
     settings: Mapping[str, str]
     outcome: Outcome
-    own_requests: Mapping[str, int]
     skipped: Sequence[str]
 
     @property
@@ -178,7 +179,6 @@ def as_json(run: Run) -> dict[str, Any]:
         "read_units": requests.read_units,
         "invocations": dict(requests.invocations),
         "function_seconds": {name: round(value, 3) for name, value in requests.seconds.items()},
-        "own_requests": dict(run.own_requests),
         "usd_per_million_files": round(run.archiving.usd, 4),
         "usd_per_million_files_as_they_came": round(run.as_they_came.usd, 4),
         "usd_per_million_files_floor": round(run.floor.usd, 4),
@@ -189,7 +189,24 @@ def as_json(run: Run) -> dict[str, Any]:
         "restore_mismatches": outcome.restored.mismatches if outcome.restored else 0,
         "thaws": outcome.thaws.asked,
         "restore": _restore_json(run, outcome.restored) if outcome.restored else None,
+        "offload": _offload_json(outcome.offloaded),
         "audit": _audit_json(outcome.audited, outcome.not_audited),
+    }
+
+
+def _offload_json(offloaded: Offloaded | None) -> dict[str, Any]:
+    if offloaded is None:
+        return dict.fromkeys(("files", "urls_checked", "url_failures"), 0)
+    seconds = list(offloaded.flipped_s.values())
+    return {
+        "files": len(offloaded.moved),
+        "urls_checked": offloaded.urls_checked,
+        "url_failures": offloaded.url_failures,
+        "redirected": offloaded.redirected,
+        "released": offloaded.released,
+        "web_server": offloaded.web_server,
+        "flipped_p50_s": round(quantile(seconds, 0.50), 3),
+        "flipped_p99_s": round(quantile(seconds, 0.99), 3),
     }
 
 
@@ -290,7 +307,6 @@ def show(run: Run, console: Console) -> None:
     console.print(Text(verdict, style="bold green" if good else "bold red"))
     console.print()
     units = f"{requests.write_units:,.0f} write units, {requests.read_units:,.0f} read units"
-    own = sum(quantity for name, quantity in run.own_requests.items() if name == "s3:PutObject")
     console.print(
         rows(
             {
@@ -300,8 +316,8 @@ def show(run: Run, console: Console) -> None:
                 f"compared with the disk {outcome.verified:,}",
                 "upload to archived": f"p50 {quantile(seconds, 0.5):.1f} s   p99 {quantile(seconds, 0.99):.1f} s   "
                 f"longest {max(seconds, default=0):.1f} s",
-                "uploading": f"{outcome.upload_s:.1f} s, {files / max(outcome.upload_s, 0.001):,.0f} files a second "
-                f"({own:,} PUTs of the demo's own, not counted below)",
+                "folder to content": f"{outcome.upload_s:.1f} s, "
+                f"{files / max(outcome.upload_s, 0.001):,.0f} files a second",
                 **{
                     f"requests to {service}": ", ".join(f"{name} {count:,}" for name, count in counts.items())
                     + (f"; {units}" if service == "dynamodb" else "")
@@ -325,12 +341,32 @@ def show(run: Run, console: Console) -> None:
             }
         )
     )
+    if outcome.offloaded:
+        _show_offloaded(outcome.offloaded, console)
     if outcome.restored:
         _show_restored(run, outcome.restored, console)
     if outcome.audited:
         _show_audited(outcome.audited, console)
     else:
         console.print(f"No audit: {outcome.not_audited}.", markup=False)
+
+
+def _show_offloaded(offloaded: Offloaded, console: Console) -> None:
+    seconds = list(offloaded.flipped_s.values())
+    console.print(
+        Text("Moved out of a folder, with their URLs served all along", style="bold"),
+        f"[dim](`neve edge run`, {offloaded.web_server}, Resolve)[/dim]",
+    )
+    console.print(
+        rows(
+            {
+                "moved": f"{len(offloaded.moved):,} files   uploads let go {offloaded.released:,}",
+                "URLs asked for": f"{offloaded.urls_checked:,}, {offloaded.redirected:,} of them redirected   "
+                f"failed {offloaded.url_failures:,}",
+                "drop to pointer": f"p50 {quantile(seconds, 0.5):.1f} s   p99 {quantile(seconds, 0.99):.1f} s",
+            }
+        )
+    )
 
 
 def _show_restored(run: Run, restored: Restored, console: Console) -> None:

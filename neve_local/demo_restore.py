@@ -46,7 +46,7 @@ PATIENCE_S = 900
 THREADS = 8
 
 _PATTERN = frozenset("*?[")
-_ASSUMED_BY_THE_ACCOUNT = {
+ASSUMED_BY_THE_ACCOUNT = {
     "Version": "2012-10-17",
     "Statement": [
         {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "sts:AssumeRole"}
@@ -312,7 +312,7 @@ def run_as_operator(
     iam: Any = cloud.session().client("iam")
     name = f"neve-demo-operator-{secrets.token_hex(4)}"
     with ExitStack() as undone:  # a policy that a role has could not be replaced by the next deployment
-        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_ASSUMED_BY_THE_ACCOUNT))["Role"]
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(ASSUMED_BY_THE_ACCOUNT))["Role"]
         undone.callback(iam.delete_role, RoleName=name)
         for policy in (outputs["NeveObserverPolicy"], outputs["NeveOperatorPolicy"]):
             iam.attach_role_policy(RoleName=name, PolicyArn=policy)
