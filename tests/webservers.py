@@ -51,10 +51,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class WebServer:
-    """A running web server."""
+    """A running web server. What is in `pages` it serves at /."""
 
     name: str
     port: int
+    pages: Path
 
     @property
     def url(self) -> str:
@@ -72,7 +73,7 @@ class WebServer:
 
 @contextlib.contextmanager
 def running(server: str, folder: Path, sites: Sequence[Site]) -> Iterator[WebServer]:
-    """`server` with these sites. Its files are in `folder`; /plain.txt is a page that has nothing to do with them."""
+    """`server` with these sites. Its own files are in `folder`; /plain.txt has nothing to do with them."""
     (folder / "pages").mkdir(parents=True)
     (folder / "pages/plain.txt").write_text("plain")
     with socket.socket() as probe:
@@ -90,7 +91,7 @@ def running(server: str, folder: Path, sites: Sequence[Site]) -> Iterator[WebSer
         )
         try:
             _wait(process, port, folder / "log")
-            yield WebServer(name=server, port=port)
+            yield WebServer(name=server, port=port, pages=folder / "pages")
         finally:
             process.terminate()
             try:

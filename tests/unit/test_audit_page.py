@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from datetime import date, timedelta
-from html import escape, unescape
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,8 +19,8 @@ from neve_cli.audit_plots import round_up
 from neve_cli.audit_statement import CELLS, Day, Statement, in_periods, read_statement
 from neve_cli.text import percent, safe
 from tests.audit_history import DAY, NASTY, NOW, History, finding, long_history
+from tests.browser import CHROMIUM, WITHOUT_CHROMIUM, browse
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NARROW, WIDE = 360, 1200
 
 
@@ -219,7 +215,7 @@ addEventListener("load", () => {
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (on Debian: apt-get install chromium)")
+@pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT_CHROMIUM)
 def test_in_a_browser_it_fits_a_phone_shows_every_mark_and_loads_nothing(
     statement: Statement, text: str, tmp_path: Path
 ) -> None:
@@ -229,7 +225,8 @@ def test_in_a_browser_it_fits_a_phone_shows_every_mark_and_loads_nothing(
     )
     outer = tmp_path / "outer.html"
     outer.write_text(f"<!DOCTYPE html><body>{frames}<pre id='measured'></pre><script>{MEASURE}</script>")
-    narrow, wide = browse(outer, tmp_path)
+    narrow, wide = browse(outer.as_uri(), tmp_path, width=WIDE + 400)
+    assert (tmp_path / "page.png").stat().st_size > 30_000, "what is painted is more than a blank page"
     bars = sum(bool(number) for day in statement.periods.values() for number in day.by_cause.values())
     for seen, width in ((narrow, NARROW), (wide, WIDE)):
         assert seen["width"] == width
@@ -243,36 +240,3 @@ def test_in_a_browser_it_fits_a_phone_shows_every_mark_and_loads_nothing(
         assert seen["invisible"] == 0
         assert len(seen["grounds"]) == len(Cause)
         assert seen["smallest"] >= 11
-
-
-def browse(file: Path, folder: Path) -> Any:
-    """Open a page in a browser without a window; what its script measured. It must not have complained."""
-    assert CHROMIUM
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            "--headless=new",
-            *(["--no-sandbox"] if os.geteuid() == 0 else []),
-            "--disable-dev-shm-usage",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--enable-logging=stderr",
-            f"--user-data-dir={folder / 'profile'}",
-            f"--window-size={WIDE + 400},1000",
-            "--dump-dom",
-            f"--screenshot={folder / 'page.png'}",
-            file.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "HOME": str(folder), "TZ": "UTC"},
-    )
-    measured = re.search(r'<pre id="measured">(.+?)</pre>', done.stdout, re.DOTALL)
-    assert measured, done.stderr[-3000:]
-    assert (folder / "page.png").stat().st_size > 30_000, "what is painted is more than a blank page"
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    return json.loads(unescape(measured[1]))
