@@ -7,22 +7,17 @@ no more than two preemptions to show (Musuvathi and Qadeer, "Iterative context b
 from __future__ import annotations
 
 import os
-import threading
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import greenlet
 
 Task = Callable[[], None]
 
 DEEPER = int(os.environ.get("NEVE_MORE_PREEMPTIONS", "0"))
 """For a search that may take its time: each one more multiplies the orders by about ten."""
-
-
-def _taken() -> threading.Lock:
-    """A lock to wait for until another thread gives it back; an order makes thousands of such hand-overs."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
 
 
 @dataclass
@@ -34,9 +29,7 @@ class Steps:
 
     turns: Mapping[int, int] = field(default_factory=dict)
     taken: list[tuple[int, frozenset[int]]] = field(default_factory=list)
-    _mine: threading.local = field(default_factory=threading.local)
-    _go: list[threading.Lock] = field(default_factory=list)
-    _back: threading.Lock = field(default_factory=_taken)
+    _tasks: Sequence[greenlet.greenlet] = ()
 
     def watch(self, port: Any) -> Any:
         """`port`, with a step before each of its calls."""
@@ -44,41 +37,38 @@ class Steps:
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Run all tasks to their ends; what one raises comes out of here once all have ended."""
-        self._go = [_taken() for _ in tasks]
         errors: list[BaseException] = []
         running = set(range(len(tasks)))
 
-        def live(number: int, task: Task) -> None:
-            self._mine.number = number
-            self._go[number].acquire()
-            try:
-                task()
-            except BaseException as error:  # noqa: BLE001  # handed on below
-                errors.append(error)
-            finally:
-                running.discard(number)
-                self._back.release()
+        def life(number: int, task: Task) -> Callable[[], None]:
+            def live() -> None:
+                try:
+                    task()
+                except BaseException as error:  # noqa: BLE001  # handed on below
+                    errors.append(error)
+                finally:
+                    running.discard(number)
 
-        threads = [threading.Thread(target=live, args=pair, daemon=True) for pair in enumerate(tasks)]
-        for thread in threads:
-            thread.start()
+            return live
+
+        # Greenlets and not threads: an order makes thousands of hand-overs, and the kernel takes its time for each.
+        self._tasks = [greenlet.greenlet(life(*pair)) for pair in enumerate(tasks)]
         current = 0
+        tracer = sys.gettrace()  # of coverage, which would take one greenlet's calls for another's
+        sys.settrace(None)
         while running:
             current = self.turns.get(len(self.taken), current if current in running else min(running))
             self.taken.append((current, frozenset(running)))
-            self._go[current].release()
-            self._back.acquire()
-        for thread in threads:
-            thread.join()
+            self._tasks[current].switch()
+        sys.settrace(tracer)
         if errors:
             raise errors[0]
 
     def _pause(self) -> None:
-        number = getattr(self._mine, "number", None)
-        if number is None:
-            return  # a thread that a task started, or the test itself
-        self._back.release()
-        self._go[number].acquire()
+        task = greenlet.getcurrent()
+        if task in self._tasks:  # else it is a thread that a task started, or the test itself
+            assert task.parent is not None
+            task.parent.switch()
 
 
 class _Watched:
