@@ -802,7 +802,7 @@ class Signer(Protocol):
     """URLs by which anybody reads files that nobody reads without."""
 
     def signed(self, key: str, *, head: bool, lifetime_s: int) -> str:
-        """A URL of the file at `key`, for HEAD requests if `head`, else for GET; it is good for `lifetime_s` seconds."""
+        """A URL of the file at `key`, for HEAD requests if `head`, else for GET; good for `lifetime_s` seconds."""
 
 
 class Recalls(Protocol):
