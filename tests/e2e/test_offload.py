@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import pytest
 
+from neve.aws.outbox_table import DynamoOutbox
 from neve.aws.pointers_table import DynamoPointers
 from neve.domain.pointer import InContent
 from neve_edge.outbox import SqliteOutbox
@@ -47,6 +48,7 @@ NAMES = (
 SLOW = ("slow/1.bin", "slow/2.bin")
 TRUST = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
 ROLE = "EdgeHost"
+NOBODY_SENDS = policy({"Effect": "Deny", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"})
 NO_SENDING = policy({"Effect": "Deny", "Action": "sqs:SendMessage", "Resource": "*"})
 
 
@@ -319,3 +321,30 @@ def test_what_sqs_refuses_is_kept_and_sent_in_order_once_it_does_not(place: Site
         stacks.wait_for("all of them moved", lambda: not host.left([*first, *second]))
     for name, body in (first | second).items():
         assert fetch(f"{stacks.outputs['ResolverUrl']}shared/{name}")[:2] == (200, body)
+
+
+def test_a_release_that_sqs_refuses_waits_in_the_outbox_and_is_relayed(place: Site) -> None:
+    stacks, bucket = place.stacks, place.stacks.outputs["UploadsBucket"]
+    outbox = DynamoOutbox(stacks.cloud.session().client("dynamodb"), stacks.outputs["OutboxTable"])
+    queue = stacks.outputs["ReleaseQueue"]
+    allowed = stacks.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])["Attributes"]["Policy"]
+    bodies = {f"refused/{number}": bytes([number]) * 50 for number in range(5)}
+    stacks.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": NOBODY_SENDS})
+    try:
+        for key, body in bodies.items():
+            stacks.s3.put_object(Bucket=bucket, Key=key, Body=body)
+        stacks.wait_for("every pointer", lambda: all(isinstance(place.pointers.get(key), InContent) for key in bodies))
+        stacks.wait_for("every release in the outbox", lambda: outbox.backlog(queue).entries >= len(bodies))
+    finally:
+        stacks.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": allowed})
+    stacks.sqs.send_message(QueueUrl=stacks.outputs["RelayQueue"], MessageBody="now")
+
+    def uploads(kind: str) -> set[str]:
+        answer = stacks.s3.list_object_versions(Bucket=bucket, Prefix="refused/")
+        return {each["Key"] for each in answer.get(kind, []) if each["IsLatest"] is (kind == "DeleteMarkers")}
+
+    stacks.wait_for("every upload let go", lambda: uploads("DeleteMarkers") == set(bodies))
+    assert uploads("Versions") == set(bodies)  # in the attic
+    assert not outbox.backlog(queue).entries
+    for key, body in bodies.items():
+        assert fetch(f"{stacks.outputs['ResolverUrl']}{key}")[:2] == (200, body)
