@@ -80,6 +80,7 @@ from neve.domain.version import NULL_VERSION, ObjectVersion, padded_sequencer
 from tests.moto_glacier import MotoGlacier, glacier_as_on_aws
 from tests.moto_listing import listing_as_on_aws
 from tests.moto_quick import make_quick
+from tests.moto_state import MotoState
 from tests.moto_transactions import one_write_at_a_time
 
 if TYPE_CHECKING:
@@ -483,6 +484,23 @@ def _make_topic(name: str, queue_url: str) -> str:
     return arn
 
 
+@cache
+def _furnished() -> tuple[MotoState, tuple[dict[str, str], str, str]]:
+    """A cloud that holds nothing yet; the queues' URLs by their names, and the topics' ARNs."""
+    for bucket in (CONTENT, ARCHIVE, ELSEWHERE, UPLOADS):
+        clients.s3().create_bucket(Bucket=bucket)
+        clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    _make_table(FILES, ("shard", "N"), ("sort", "B"))
+    _make_table(PARKED, ("id", "S"), None)
+    _make_table(OUTBOX, ("pk", "S"), ("sk", "S"))
+    _make_table(POINTERS, ("key", "S"), None)
+    for table in (ARCHIVES, RESTORES, AUDITS):
+        _make_table_with_index(table)
+    urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS)}
+    topic_arn, alerts_arn = (_make_topic(name, urls[name]) for name in TOPICS)
+    return MotoState.now(), (urls, topic_arn, alerts_arn)
+
+
 @contextmanager
 def _shared_clients() -> Iterator[None]:
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
@@ -523,17 +541,8 @@ def moto_cloud(
         glacier_as_on_aws() as glacier,
     ):
         _forget()
-        for bucket in (CONTENT, ARCHIVE, ELSEWHERE, UPLOADS):
-            clients.s3().create_bucket(Bucket=bucket)
-            clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        _make_table(FILES, ("shard", "N"), ("sort", "B"))
-        _make_table(PARKED, ("id", "S"), None)
-        _make_table(OUTBOX, ("pk", "S"), ("sk", "S"))
-        _make_table(POINTERS, ("key", "S"), None)
-        for table in (ARCHIVES, RESTORES, AUDITS):
-            _make_table_with_index(table)
-        urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS)}
-        topic_arn, alerts_arn = (_make_topic(name, urls[name]) for name in TOPICS)
+        furnished, (urls, topic_arn, alerts_arn) = _furnished()
+        furnished.again()
         tables = {"archives_table": ARCHIVES, "parked_table": PARKED, "outbox_table": OUTBOX}
         queues: dict[str, Any] = {"bundles_queue_url": urls["bundles"], "large_queue_url": urls["large"]}
         buckets = {"content_bucket": CONTENT, "archive_bucket": ARCHIVE, "files_table": FILES}
