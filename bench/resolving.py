@@ -146,7 +146,8 @@ def _fill(cloud: LocalCloud, outputs: Mapping[str, str]) -> None:
     session = cloud.session()
     pointers = DynamoPointers(session.client("dynamodb"), outputs["PointersTable"])
     for key in ("pointed.jpg", "private/pointed.jpg"):
-        pointers.flip(
+        pointers.move(
+            None,
             InContent(
                 key=key,
                 content_key=key,
@@ -156,7 +157,7 @@ def _fill(cloud: LocalCloud, outputs: Mapping[str, str]) -> None:
                 size_bytes=1,
                 etag="e",
                 since=NOW,
-            )
+            ),
         )
     pointers.claim_host(OnHost(key="host.jpg", url="https://www1.example.com/host.jpg", since=NOW))
     s3 = session.client("s3")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from neve.domain.pointer import InContent
+from neve.domain.pointer import InContent, covers
 from neve.domain.version import padded_sequencer
 from neve_edge import work
 from neve_edge.announcement import Found, seen
@@ -162,18 +162,19 @@ class Host:
     def copy_uploads(self) -> None:
         """What CopyUpload does with all that was uploaded so far."""
         for number, (key, version_id, body) in enumerate(self.uploads.versions, 1):
-            self.pointers.flip(
-                InContent(
-                    key=key,
-                    content_key=key,
-                    content_version=f"c-{version_id}",
-                    upload_version=version_id,
-                    sequencer=padded_sequencer(f"{number:X}"),
-                    size_bytes=len(body),
-                    etag=hashlib.md5(body).hexdigest(),
-                    since=self.now,
-                )
+            to = InContent(
+                key=key,
+                content_key=key,
+                content_version=f"c-{version_id}",
+                upload_version=version_id,
+                sequencer=padded_sequencer(f"{number:X}"),
+                size_bytes=len(body),
+                etag=hashlib.md5(body).hexdigest(),
+                since=self.now,
             )
+            standing = self.pointers.get(key)
+            if not covers(standing, upload_version=version_id, sequencer=to.sequencer):
+                self.pointers.move(standing, to)
 
     def pass_s(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)

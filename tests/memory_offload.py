@@ -22,13 +22,6 @@ class MemoryPointers:
     def get_many(self, keys: Sequence[str]) -> Mapping[str, Pointer]:
         return {key: self.rows[key] for key in keys if key in self.rows}
 
-    def flip(self, to: InContent) -> bool:
-        standing = self.rows.get(to.key)
-        if isinstance(standing, InContent) and standing.sequencer >= to.sequencer:
-            return False
-        self.rows[to.key] = to
-        return True
-
     def move(self, seen: Pointer | None, to: InContent) -> bool:
         if _named(self.rows.get(to.key)) != _named(seen):
             return False

@@ -674,12 +674,6 @@ class Pointers(Protocol):
     def get_many(self, keys: Sequence[str]) -> Mapping[str, Pointer]:
         """The pointers of several files; those that have none are missing."""
 
-    def flip(self, to: InContent) -> bool:
-        """Put `to`, unless a pointer into the content bucket with the same or a later sequencer stands; whether it did.
-
-        A pointer to a host is replaced whatever its time.
-        """
-
     def move(self, seen: Pointer | None, to: InContent) -> bool:
         """Put `to` in the place of `seen`, which was read before; whether it did.
 

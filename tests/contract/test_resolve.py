@@ -83,7 +83,7 @@ def archive(cloud: MotoCloud, key: str = KEY, body: bytes = b"one") -> None:
     version = cloud.upload(key, body)
     cloud.announce(version)
     cloud.run()
-    cloud.pointers.flip(in_content(key, content_version=version.version_id))
+    cloud.pointers.move(None, in_content(key, content_version=version.version_id))
     clients.s3().delete_object(Bucket=CONTENT, Key=key)
 
 
@@ -91,7 +91,7 @@ def archive(cloud: MotoCloud, key: str = KEY, body: bytes = b"one") -> None:
 
 
 def test_a_file_in_the_content_bucket_is_at_the_cdn(cloud: MotoCloud) -> None:
-    cloud.pointers.flip(in_content())
+    cloud.pointers.move(None, in_content())
     answer = ask(query="v=2&w=a+b")
     assert answer["statusCode"] == 302
     assert answer["headers"]["Location"] == f"{CDN}/img/a%20b.jpg?v=2&w=a+b"
@@ -116,7 +116,7 @@ def test_any_key_is_found_wherever_it_lies(cloud: MotoCloud, layout: Layout) -> 
 
 def test_an_upload_and_a_private_file_are_at_signed_urls_that_no_cache_keeps(cloud: MotoCloud) -> None:
     clients.s3().put_object(Bucket=UPLOADS, Key=KEY, Body=b"one")
-    cloud.pointers.flip(in_content("private/a"))
+    cloud.pointers.move(None, in_content("private/a"))
     for path, bucket in ((PATH, UPLOADS), ("/private/a", CONTENT)):
         for method in ("GET", "HEAD"):
             answer = ask(path, method=method, query="v=1&X-Amz-Expires=604800")
@@ -151,7 +151,7 @@ def test_files_are_only_read(cloud: MotoCloud, method: str) -> None:
 
 
 def test_the_names_of_the_cdn_are_chosen_by_key_or_at_random(cloud: MotoCloud) -> None:
-    cloud.pointers.flip(in_content())
+    cloud.pointers.move(None, in_content())
     names = [f"https://img{number}.example.com" for number in range(4)]
     for choice, count in (("by-key", 1), ("random", 4)):
         given(cdn_urls=" ".join(names), cdn_choice=choice)
@@ -160,7 +160,7 @@ def test_the_names_of_the_cdn_are_chosen_by_key_or_at_random(cloud: MotoCloud) -
 
 
 def test_each_answer_is_counted_by_its_kind(cloud: MotoCloud, capsys: pytest.CaptureFixture[str]) -> None:
-    cloud.pointers.flip(in_content())
+    cloud.pointers.move(None, in_content())
     ask()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.get("to_cdn") for line in lines] == [[1.0]]
@@ -172,7 +172,7 @@ def test_an_answer_that_cannot_be_counted_is_given_all_the_same(
     cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("POWERTOOLS_METRICS_NAMESPACE")
-    cloud.pointers.flip(in_content())
+    cloud.pointers.move(None, in_content())
     assert ask()["statusCode"] == 302
 
 
@@ -266,7 +266,7 @@ def test_settings_that_are_missing_are_answered_503(cloud: MotoCloud) -> None:
 
 
 def test_no_look_up_is_begun_that_might_outlast_the_invocation(cloud: MotoCloud) -> None:
-    cloud.pointers.flip(in_content())
+    cloud.pointers.move(None, in_content())
     late = SimpleNamespace(**{**vars(CONTEXT), "get_remaining_time_in_millis": lambda: 3_900})
     with failing(0, denied) as calls:
         assert resolve.handler(url_event(PATH), late)["statusCode"] == 503  # type: ignore[arg-type]
@@ -438,7 +438,7 @@ def test_private_files_are_signed_for_cloudfront_where_the_stack_says_so(
     client = parameter(rsa.generate_private_key(public_exponent=65537, key_size=2048))
     monkeypatch.setattr(clients, "ssm", lambda _: client)
     given(signing="cloudfront", cdn_key_id="K2", cdn_key_parameter="/neve/cdn-key")
-    cloud.pointers.flip(in_content("private/a"))
+    cloud.pointers.move(None, in_content("private/a"))
     location = ask("/private/a", query="v=1")["headers"]["Location"]
     assert location.startswith(f"{CDN}/private/a?Expires=")
     assert location.endswith("&Key-Pair-Id=K2")
@@ -475,7 +475,7 @@ def served(get: Callable[[BaseHTTPRequestHandler], tuple[int, dict[str, str], by
 
 
 def test_a_client_that_follows_the_redirect_gets_the_range_that_it_asked_for(cloud: MotoCloud) -> None:
-    cloud.pointers.flip(in_content())
+    cloud.pointers.move(None, in_content())
 
     def site(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
         path, _, query = request.path.partition("?")

@@ -122,14 +122,6 @@ def test_a_pointer_stands_as_it_was_written(side: Side) -> None:
     assert set(many) == set(BAD_KEYS)
 
 
-def test_a_later_upload_takes_the_pointer_and_an_earlier_one_never_does(side: Side) -> None:
-    assert side.pointers.flip(a_pointer(9))
-    assert side.pointers.flip(a_pointer(10)), "sequencers are numbers"
-    for late in (a_pointer(9), a_pointer(10, upload_version="other"), a_pointer(8, sequencer="")):
-        assert not side.pointers.flip(late)
-    assert side.pointers.get(KEY) == a_pointer(10)
-
-
 def test_a_pointer_moves_only_from_what_was_seen(side: Side) -> None:
     first, second = a_pointer(1), a_pointer(2)
     assert not side.pointers.move(first, second)

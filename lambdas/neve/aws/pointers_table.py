@@ -94,15 +94,6 @@ class DynamoPointers:
                 found[pointer.key] = pointer
         return found
 
-    def flip(self, to: InContent) -> bool:
-        """See neve.ports.Pointers."""
-        return self._put(
-            to,
-            "attribute_not_exists(#key) OR #place = :host OR #sequencer < :sequencer",
-            {"#key": "key", "#place": "place", "#sequencer": "sequencer"},
-            {":host": {"S": _HOST}, ":sequencer": {"S": to.sequencer}},
-        )
-
     def move(self, seen: Pointer | None, to: InContent) -> bool:
         """See neve.ports.Pointers."""
         if not isinstance(seen, InContent):
