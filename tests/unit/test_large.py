@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neve.domain.large import (
@@ -23,6 +23,7 @@ LARGEST = MAX_PARTS * MAX_PART_BYTES
 SIX_GB = 6 * 10**9
 
 
+@settings(deadline=None)  # the largest has 10,000 parts
 @given(st.integers(1, LARGEST))
 @example(1)
 @example(PART_BYTES)
