@@ -140,7 +140,7 @@ def _recaller(settings: ResolveConfig) -> Recaller:
         thaws=DynamoThaws(dynamodb, settings.restores_table),
         restores=DynamoRestores(dynamodb, settings.restores_table),
         recalls=DynamoRecalls(dynamodb, settings.restores_table),
-        requests_queue=sender(settings.requests_queue_url, settings.outbox_table),
+        requests_queue=sender(settings.requests_queue_url, settings.outbox_table, clients.PROMPT),
         content=S3Standing(clients.s3(clients.PROMPT_S3), settings.content_bucket),
         content_bucket=settings.content_bucket,
         clock=now,

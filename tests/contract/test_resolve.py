@@ -265,6 +265,22 @@ def test_settings_that_are_missing_are_answered_503(cloud: MotoCloud) -> None:
     assert ask()["statusCode"] == 503
 
 
+def test_whatever_a_visitor_waits_for_is_asked_by_clients_that_do_not_wait_long(
+    cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive(cloud)
+    given(archived_answer="restore")
+    made: list[tuple[Any, ...]] = []
+
+    def noted(client: Any) -> Callable[..., Any]:
+        return lambda *config: (made.append(config), client)[1]
+
+    for name in ("s3", "dynamodb", "sqs"):
+        monkeypatch.setattr(clients, name, noted(getattr(clients, name)()))
+    assert ask()["statusCode"] == 202
+    assert set(made) == {(clients.PROMPT,), (clients.PROMPT_S3,)}
+
+
 def test_no_look_up_is_begun_that_might_outlast_the_invocation(cloud: MotoCloud) -> None:
     cloud.pointers.move(None, in_content())
     late = SimpleNamespace(**{**vars(CONTEXT), "get_remaining_time_in_millis": lambda: 3_900})

@@ -70,9 +70,9 @@ def dynamodb(config: Config = CONFIG) -> DynamoDBClient:
 
 
 @cache
-def sqs() -> SQSClient:
+def sqs(config: Config = IMPATIENT) -> SQSClient:
     """The SQS client."""
-    client = boto3.client("sqs", config=IMPATIENT)
+    client = boto3.client("sqs", config=config)
     LEDGER.watch(client)
     return client
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from functools import cache
 
+from botocore.config import Config
+
 from neve.aws import clients
 from neve.aws.invocation import count, logger, now
 from neve.aws.outbox_table import DynamoOutbox
@@ -15,11 +17,15 @@ from neve.flows.fallback_queue import FallbackQueue
 
 
 @cache
-def sender(url: str, outbox_table: str) -> FallbackQueue:
-    """The queue at `url`, with the outbox behind it. A process has one for each queue, and is one sender to it."""
+def sender(url: str, outbox_table: str, config: Config | None = None) -> FallbackQueue:
+    """The queue at `url`, with the outbox behind it. A process has one for each queue, and is one sender to it.
+
+    `config` is for who has less time for both of them than the clients take by themselves.
+    """
+    given = (config,) if config else ()
     return FallbackQueue(
-        queue=SqsQueue(clients.sqs(), url),
-        outbox=DynamoOutbox(clients.dynamodb(), outbox_table),
+        queue=SqsQueue(clients.sqs(*given), url),
+        outbox=DynamoOutbox(clients.dynamodb(*given), outbox_table),
         url=url,
         sender=uuid.uuid4().hex,
         clock=now,
