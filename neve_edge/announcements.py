@@ -43,4 +43,4 @@ class Announcements(Protocol):
         """They never come back. Raises Transient."""
 
     def later(self, taken: Sequence[Taken], *, after_s: int, why: str) -> None:
-        """They come back in `after_s` seconds, 0 to 43,200 of which a queue may make 900. Raises Transient."""
+        """They come back in `after_s` seconds, 900 at most. Raises Transient."""

@@ -33,8 +33,10 @@ from neve_edge.announcement import Announcement, Found, Seen
 from neve_edge.announcements import Taken
 
 SCHEMA = 1
-LONGEST_PAUSE_S = 43_200
+LONGEST_PAUSE_S = 900
 """Nothing is put off for longer: what is due later than this was written by a clock that has been put back since."""
+_NEVER_TRIED = 0
+"""`due_at` of what nobody has worked on yet: no clock may keep it waiting."""
 _BUSY_S = 60
 _LOOK_S = 0.1
 _SYNCHRONOUS = "FULL"
@@ -46,7 +48,7 @@ CREATE TABLE IF NOT EXISTS announced (
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL,
     sequence INTEGER NOT NULL, owner TEXT NOT NULL, due_at REAL NOT NULL, tries INTEGER NOT NULL, why TEXT NOT NULL,
     announced_at REAL NOT NULL, PRIMARY KEY (folder, path)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS announced_due ON announced (owner, due_at);
+CREATE INDEX IF NOT EXISTS announced_order ON announced (owner, due_at, sequence);
 CREATE TABLE IF NOT EXISTS uploaded (
     folder TEXT NOT NULL, path TEXT NOT NULL, key TEXT NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL,
@@ -141,6 +143,7 @@ class Standing:
     """waiting, worked on, kept; "" without an announcement."""
     why: str
     next_try: datetime | None
+    """None also if it was never tried: then it is next in turn."""
     upload: Upload | None
     attic: tuple[Remains, ...]
 
@@ -225,13 +228,13 @@ class Journal:
             ).fetchone()
             database.executemany(
                 f"INSERT INTO announced ({_ANNOUNCED}, owner, due_at, tries, why, announced_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, 0, '', ?) ON CONFLICT (folder, path) DO UPDATE SET "
+                f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', {_NEVER_TRIED}, 0, '', ?) ON CONFLICT (folder, path) DO UPDATE SET "
                 "key = excluded.key, size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, "
                 "device = excluded.device, keep = excluded.keep, sequence = excluded.sequence, "
                 "due_at = excluded.due_at, tries = 0, why = '', announced_at = excluded.announced_at, "
                 f"owner = CASE owner WHEN '{KEPT}' THEN '' ELSE owner END",
                 [
-                    (*_place(each), each.key, *_seen(each.seen), each.keep, number, now, now)
+                    (*_place(each), each.key, *_seen(each.seen), each.keep, number, now)
                     for number, each in enumerate(fresh, last - len(fresh) + 1)
                 ],
             )
@@ -239,7 +242,10 @@ class Journal:
         return len(fresh)
 
     def take(self, limit: int, *, wait_s: float = 0) -> Sequence[Taken]:
-        """See Announcements. What a dead process had is taken like the rest."""
+        """See Announcements. What a dead process had is taken like the rest.
+
+        Files that were never tried and those whose pause is over share what is taken: neither holds up the other.
+        """
         ends = time.monotonic() + wait_s
         while True:
             self._bury()
@@ -264,7 +270,7 @@ class Journal:
 
     def later(self, taken: Sequence[Taken], *, after_s: int, why: str) -> None:
         """See Announcements."""
-        due_at = self._clock().timestamp() + after_s
+        due_at = self._clock().timestamp() + min(after_s, LONGEST_PAUSE_S)
         with self._transaction() as database:
             database.executemany(
                 "UPDATE announced SET owner = '', due_at = ?, why = ? WHERE folder = ? AND path = ? AND sequence = ?",
@@ -283,15 +289,17 @@ class Journal:
         self._hold_name()
         now = self._clock().timestamp()
         with self._transaction() as database:
-            rows = database.execute(
-                f"SELECT {_ANNOUNCED}, tries FROM announced WHERE owner = '' AND due_at <= ? "
-                "ORDER BY due_at, sequence LIMIT ?",
-                (now, limit),
-            ).fetchall()
-            rows += database.execute(
-                f"SELECT {_ANNOUNCED}, tries FROM announced WHERE owner = '' AND due_at > ? LIMIT ?",
-                (now + LONGEST_PAUSE_S, limit - len(rows)),
-            ).fetchall()
+
+            def due(after: float, until: float, most: int) -> list[Any]:
+                return database.execute(
+                    f"SELECT {_ANNOUNCED}, tries FROM announced WHERE owner = '' AND due_at > ? AND due_at <= ? "
+                    "ORDER BY due_at, sequence LIMIT ?",
+                    (after, until, most),
+                ).fetchall()
+
+            again = due(now + LONGEST_PAUSE_S, float("inf"), limit) + due(_NEVER_TRIED, now, limit)
+            fresh = due(_NEVER_TRIED - 1, _NEVER_TRIED, limit - min(len(again), limit // 2))
+            rows = fresh + again[: limit - len(fresh)]
             database.executemany(
                 "UPDATE announced SET owner = ?, tries = tries + 1 WHERE folder = ? AND path = ?",
                 [(self.owner, row[0], row[1]) for row in rows],
@@ -455,7 +463,7 @@ class Journal:
             announcement=_announcement(row, self._host) if row else None,
             state=state,
             why=row[10] if row else "",
-            next_try=_time(row[11]) if row and state == "waiting" else None,
+            next_try=_time(row[11]) if row and state == "waiting" and row[11] != _NEVER_TRIED else None,
             upload=self.uploads([(folder, path)]).get((folder, path)),
             attic=tuple(_remains(each) for each in attic),
         )

@@ -108,13 +108,33 @@ def test_what_is_put_off_comes_back_at_its_time_and_says_why(opened: Open, clock
     assert journal.take(1)[0].tries == 2
 
 
-def test_a_clock_that_is_put_back_keeps_nothing_waiting_for_longer_than_any_pause(
-    opened: Open, clock: list[datetime]
+@pytest.mark.parametrize("jump_s", [-LONGEST_PAUSE_S - 1, -3600, -400 * 86_400, 400 * 86_400])
+def test_a_clock_that_jumps_keeps_neither_new_files_nor_those_put_off_waiting(
+    opened: Open, clock: list[datetime], jump_s: int
 ) -> None:
     journal = opened()
+    journal.put([found("put off")])
+    journal.later(journal.take(1), after_s=LONGEST_PAUSE_S, why="S3 is away")
+    journal.put([found("new")])
+    clock[0] += timedelta(seconds=jump_s)
+    assert sorted(names(journal)) == ["new", "put off"]
+
+
+def test_no_pause_is_so_long_that_it_looks_like_a_clock_that_went_wrong(opened: Open) -> None:
+    journal = opened()
     journal.put([found("a")])
-    clock[0] -= timedelta(seconds=LONGEST_PAUSE_S + 1)
-    assert names(journal) == ["a"]
+    journal.later(journal.take(1), after_s=86_400, why="quiet_s is a day")
+    assert names(journal) == []
+
+
+def test_neither_new_files_nor_those_put_off_hold_up_the_others(opened: Open, clock: list[datetime]) -> None:
+    journal = opened()
+    journal.put([found(f"old{number}") for number in range(6)])
+    journal.later(journal.take(6), after_s=1, why="S3 is away")
+    journal.put([found(f"new{number}") for number in range(6)])
+    clock[0] += timedelta(seconds=1)
+    assert names(journal, 4) == ["new0", "new1", "old0", "old1"]
+    assert names(journal, 10) == ["new2", "new3", "new4", "new5", "old2", "old3", "old4", "old5"]
 
 
 def test_what_a_dead_process_had_is_free_at_once_and_a_living_one_keeps_its_own(opened: Open) -> None:
