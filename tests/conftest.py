@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer.testing
+from botocore.loaders import JSONFileLoader
 from xdist.scheduler import LoadScopeScheduling
 
 from neve_local.cdn import ContentCdn
@@ -51,6 +54,17 @@ class CloudTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no 
 
     def _split_scope(self, nodeid: str) -> str:
         return "cloud" if nodeid.startswith(ON_THE_CLOUD) else nodeid
+
+
+def pytest_configure() -> None:
+    """Read once what every client and every command of the tests' process is made from."""
+    read = functools.cache(JSONFileLoader().load_file)
+
+    def load_file(_: JSONFileLoader, file_path: str) -> Any:
+        return read(file_path)
+
+    setattr(JSONFileLoader, "load_file", load_file)  # noqa: B010  # mypy knows the method as final
+    typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> CloudTogether:
