@@ -273,7 +273,11 @@ def test_whatever_a_visitor_waits_for_is_asked_by_clients_that_do_not_wait_long(
     made: list[tuple[Any, ...]] = []
 
     def noted(client: Any) -> Callable[..., Any]:
-        return lambda *config: (made.append(config), client)[1]
+        def asked_for(*config: Any) -> Any:
+            made.append(config)
+            return client
+
+        return asked_for
 
     for name in ("s3", "dynamodb", "sqs"):
         monkeypatch.setattr(clients, name, noted(getattr(clients, name)()))

@@ -341,6 +341,21 @@ def test_a_file_keeps_its_key_below_a_prefix() -> None:
         InBucket(bucket="other", key="back/").place("k" * 1024)
 
 
+def test_what_goes_back_to_the_uploads_bucket_has_the_key_that_the_application_calls_it_by() -> None:
+    def placed(text: str, key: str) -> str:
+        found = parse_destination(text, replace(PLACES, layout=Layout.HASHED), lambda _: False)
+        assert isinstance(found, InBucket)
+        return found.place(key)
+
+    stored = content_key("photos/a.jpg", Layout.HASHED)
+    assert placed("uploads", stored) == placed("s3://up/", stored) == "s3://up/photos/a.jpg"
+    assert placed("s3://up/old/", stored) == "s3://up/old/photos/a.jpg"
+    assert placed("s3://up/one", stored) == "s3://up/one"
+    assert placed("uploads", "photos/from-before.jpg") == "s3://up/photos/from-before.jpg"
+    assert placed("content", stored) == f"s3://content/{stored}"
+    assert placed("s3://other/", stored) == f"s3://other/{stored}"
+
+
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_no_key_leads_out_of_a_folder(key: str) -> None:
     path = PurePosixPath(folder_path(key))

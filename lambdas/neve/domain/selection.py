@@ -287,7 +287,7 @@ class Places:
     """What the deployed stack says of sources and destinations.
 
     `destination_buckets` are those that restores may write to, `uploads_bucket` among them. `layout` tells where in the
-    content bucket the files lie that `site_urls` name.
+    content bucket the files lie that `site_urls` name, and what they are called in the uploads bucket.
     """
 
     content_bucket: str
@@ -299,15 +299,22 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InBucket:
-    """A bucket. `key` is that of one file if `exact`, else what stands before each file's own key."""
+    """A bucket. `key` is that of one file if `exact`, else what stands before each file's own key.
+
+    Its own is the application's where `layout` is that of the content bucket: for what is uploaded anew.
+    """
 
     bucket: str
     key: str = ""
     exact: bool = False
+    layout: Layout = Layout.AS_IS
 
     def place(self, key: str) -> str:
-        """Where the file with `key` goes, as s3://bucket/key. Raises SelectionInvalid if S3 has no such key."""
-        whole = self.key if self.exact else self.key + key
+        """Where the file with `key` goes, as s3://bucket/key. Raises SelectionInvalid if S3 has no such key.
+
+        A file from before the layout was set lies under the application's key as it is.
+        """
+        whole = self.key if self.exact else self.key + (application_key(key, self.layout) or key)
         if len(whole.encode()) > KEY_LIMIT:
             raise SelectionInvalid(f"the key would have more than {KEY_LIMIT:,} bytes: {whole[:60]}...")
         return f"{S3}{self.bucket}/{whole}"
@@ -333,12 +340,14 @@ def parse_destination(text: str, places: Places, is_folder: Callable[[str], bool
     if text == CONTENT:
         return _allowed(InBucket(bucket=places.content_bucket), places)
     if text == UPLOADS:
-        return _allowed(InBucket(bucket=places.uploads_bucket), places)
+        return _allowed(InBucket(bucket=places.uploads_bucket, layout=places.layout), places)
     if text.startswith(S3):
         bucket, _, key = text.removeprefix(S3).partition("/")
         if _VERSION in key:
             raise SelectionInvalid("a destination has no version: S3 gives it one")
-        return _allowed(InBucket(bucket=bucket, key=key, exact=bool(key) and not key.endswith("/")), places)
+        layout = places.layout if bucket == places.uploads_bucket else Layout.AS_IS
+        exact = bool(key) and not key.endswith("/")
+        return _allowed(InBucket(bucket=bucket, key=key, exact=exact, layout=layout), places)
     path = text.removeprefix(LOCAL)
     if path == text and not text.startswith((".", "/", "~")) and not text.endswith("/") and not is_folder(text):
         raise SelectionInvalid(
