@@ -11,6 +11,8 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws import clients
+from neve.aws.archives_table import DynamoArchives
+from neve.aws.files_table import DynamoFiles
 from neve.aws.invocation import count, deadline, each_message, logger, now, park_message
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.pointers_table import DynamoPointers
@@ -43,6 +45,8 @@ def copier() -> UploadCopier:
         parking_lot=DynamoParkingLot(clients.dynamodb(), settings.parked_table),
         uploads_queue=sender(settings.uploads_queue_url, settings.outbox_table),
         release_queue=sender(settings.release_queue_url, settings.outbox_table),
+        files=DynamoFiles(clients.dynamodb(), settings.files_table),
+        archives=DynamoArchives(clients.dynamodb(), settings.archives_table),
         uploads_bucket=settings.uploads_bucket,
         content_bucket=settings.content_bucket,
         layout=Layout(settings.key_layout),

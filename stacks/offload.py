@@ -100,6 +100,8 @@ class OffloadStack(cdk.Stack):
                 uploads_bucket=storage.uploads_bucket.bucket_name,
                 content_bucket=storage.content_bucket.bucket_name,
                 pointers_table=storage.pointers_table.table_name,
+                files_table=storage.files_table.table_name,
+                archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
                 outbox_table=storage.outbox_table.table_name,
                 uploads_queue_url=storage.uploads.queue.queue_url,
@@ -132,6 +134,9 @@ class OffloadStack(cdk.Stack):
         # A copy in parts goes on where the last invocation ended.
         allow(made, ["s3:ListBucketMultipartUploads"], storage.content_bucket.bucket_arn)
         allow(made, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.pointers_table.table_arn)
+        # Whether what stands in a file's place came from an archive: then it stays.
+        allow(made, ["dynamodb:BatchGetItem"], storage.files_table.table_arn)
+        allow(made, ["dynamodb:GetItem"], storage.archives_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
         allow_sending(made, storage.uploads.queue, self.release.queue, outbox=storage.outbox_table)
         consume(made, storage.uploads.queue, batch_size=10, max_concurrency=20)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.large import SINGLE_COPY_BYTES
 from neve.domain.manifest import Source
 from neve.domain.version import NULL_VERSION, ObjectVersion, padded_sequencer
@@ -154,6 +155,38 @@ class MemoryUploads:
                     raise SourceChanged(version.key)
                 return each
         raise SourceGone(version.key)
+
+
+def rows_of(version: ObjectVersion, *, written_at: datetime) -> tuple[FileRow, ArchiveRow]:
+    """The rows of a version that lies in archive 1, and of the archive."""
+    row = FileRow(
+        key=version.key,
+        version_id=version.version_id,
+        pin=version.pin,
+        size_bytes=version.size_bytes,
+        sha256="",
+        md5="",
+        last_modified=version.event_at,
+        archive=1,
+        number=0,
+        offset_bytes=0,
+    )
+    archive = ArchiveRow(
+        serial=1,
+        kind="tar",
+        bundle="b",
+        object_key="archives/1.tar",
+        object_version_id="v",
+        storage_class="GLACIER",
+        size_bytes=1,
+        sha256="",
+        source_bytes=1,
+        files=1,
+        duplicates=0,
+        state=ArchiveState.ARCHIVED,
+        written_at=written_at,
+    )
+    return row, archive
 
 
 def _version(source: Source) -> ObjectVersion:

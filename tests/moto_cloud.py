@@ -638,6 +638,8 @@ def moto_cloud(
             RelayConfig(outbox_table=OUTBOX, parked_table=PARKED, relay_queue_url=urls["relay"]),
             CopyUploadConfig(
                 **offload,
+                files_table=FILES,
+                archives_table=ARCHIVES,
                 outbox_table=OUTBOX,
                 uploads_queue_url=urls["uploads"],
                 key_layout="as-is",

@@ -226,6 +226,8 @@ class CopyUploadConfig:
     uploads_bucket: str
     content_bucket: str
     pointers_table: str
+    files_table: str
+    archives_table: str
     parked_table: str
     outbox_table: str
     uploads_queue_url: str

@@ -716,7 +716,10 @@ class Uploads(Protocol):
         """
 
     def current(self, bucket: str, key: str) -> ObjectVersion | None:
-        """The current version of a key, without a sequencer; None if there is none, or a delete marker."""
+        """The current version of a key; None if there is none, or a delete marker.
+
+        Without a sequencer; `event_at` is when S3 made it.
+        """
 
     def copy(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from neve.domain.pointer import InContent
 from neve.domain.upload import LOOK_BYTES, render_release
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from tests.bad_keys import BAD_KEYS
+from tests.memory_uploads import rows_of
 from tests.moto_cloud import CONTENT, UPLOADS, Killed, MotoCloud, moto_cloud
 
 QUEUES = ("uploads", "release")
@@ -131,6 +133,19 @@ def test_an_upload_into_a_bucket_without_versions_is_served_and_stays(
     assert stands(UPLOADS, "a") == b"two"
     [line] = told(caplog, "kept")
     assert "keeps no versions" in line.detail
+
+
+def test_what_was_restored_in_place_of_an_upload_stays_when_its_event_comes_once_more(cloud: MotoCloud) -> None:
+    upload = put(cloud, "a", b"two")
+    cloud.arrive(upload)
+    cloud.run(*QUEUES)
+    restored = cloud.upload("a", b"one")
+    row, archive = rows_of(restored, written_at=restored.event_at - timedelta(hours=1))
+    cloud.files.record([row])
+    cloud.archives.put(archive)
+    cloud.arrive(upload)
+    cloud.run(*QUEUES)
+    assert stands(CONTENT, "a") == b"one"
 
 
 def test_a_copy_that_fails_for_a_while_comes_back(cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,6 +226,8 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ContentBucket": LIST_VERSIONS | {"s3:ListBucketMultipartUploads"},
         "ContentBucket/*": READ_OBJECTS | {"s3:PutObject", "s3:PutObjectTagging"} | UPLOAD_IN_PARTS,
         "PointersTable": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "FilesTable": {"dynamodb:BatchGetItem"},
+        "ArchivesTable": {"dynamodb:GetItem"},
         "ParkedTable": {"dynamodb:PutItem"},
     },
     "ReleaseUpload": {
@@ -622,6 +624,8 @@ def test_the_functions_of_offloading_and_serving_can_read_the_settings_that_they
     }
     copying = CopyUploadConfig(
         **common,
+        files_table="FilesTable",
+        archives_table="ArchivesTable",
         parked_table="ParkedTable",
         outbox_table="OutboxTable",
         uploads_queue_url="UploadsQueue",

@@ -23,9 +23,9 @@ from neve.flows.release_upload import Ending as Letting
 from neve.flows.release_upload import Released, UploadReleaser
 from neve.ports import NotCopied
 from tests.interleave import Steps, Task, explored
-from tests.memory import CONTENT, START, MemoryParkingLot, MemoryQueue
+from tests.memory import CONTENT, START, MemoryArchives, MemoryFiles, MemoryParkingLot, MemoryQueue
 from tests.memory_offload import MemoryPointers
-from tests.memory_uploads import UPLOADS, MemoryUploads
+from tests.memory_uploads import UPLOADS, MemoryUploads, rows_of
 
 KEY = "photos/a.jpg"
 NOW = START + timedelta(seconds=100)
@@ -51,6 +51,8 @@ class Cloud:
     parking_lot: MemoryParkingLot = field(default_factory=MemoryParkingLot)
     uploads_queue: MemoryQueue = field(default_factory=MemoryQueue)
     release_queue: MemoryQueue = field(default_factory=MemoryQueue)
+    files: MemoryFiles = field(default_factory=MemoryFiles)
+    archives: MemoryArchives = field(default_factory=MemoryArchives)
     bodies: dict[str, bytes] = field(default_factory=dict)
 
     def put(self, body: bytes, key: str = KEY, **described: Any) -> ObjectVersion:
@@ -66,6 +68,8 @@ class Cloud:
             parking_lot=self.watch(self.parking_lot),
             uploads_queue=self.watch(self.uploads_queue),
             release_queue=self.watch(self.release_queue),
+            files=self.watch(self.files),
+            archives=self.watch(self.archives),
             uploads_bucket=UPLOADS,
             content_bucket=CONTENT,
             layout=self.layout,
@@ -438,6 +442,36 @@ def test_what_the_pointer_names_is_put_back_on_top_by_whoever_has_nothing_to_cop
     standing = cloud.uploads.current(CONTENT, KEY)
     assert standing
     assert cloud.uploads.describe(CONTENT, standing).tags == {"a": "b"}
+
+
+def archived(cloud: Cloud, version: ObjectVersion, *, after: timedelta) -> None:
+    """Have an archive hold a version of the content bucket, written so long after the version was made."""
+    row, archive = rows_of(version, written_at=version.event_at + after)
+    cloud.files.record([row])
+    cloud.archives.rows[1] = archive
+
+
+def test_what_a_restore_has_put_in_its_place_stays_whatever_event_comes_late(cloud: Cloud) -> None:
+    first, second = cloud.put(b"one"), cloud.put(b"two")
+    for upload in (first, second):
+        cloud.copy(upload)
+    archived(cloud, cloud.uploads.put(CONTENT, KEY, b"one"), after=timedelta(hours=-1))
+    assert cloud.copy(second) == Copied(ending=Ending.STANDS)
+    assert cloud.copy(first) == Copied(ending=Ending.SUPERSEDED)
+    assert cloud.uploads.served(CONTENT, KEY) == b"one"
+    assert cloud.copy(cloud.put(b"three")).ending is Ending.COPIED
+    cloud.require_settled()
+
+
+def test_a_late_copy_does_not_stay_because_it_was_archived_meanwhile(cloud: Cloud) -> None:
+    upload = cloud.put(b"one")
+    cloud.copy(upload)
+    archived(cloud, cloud.uploads.put(CONTENT, KEY, b"a late copy"), after=timedelta(seconds=30))
+    assert cloud.copy(upload).mended
+    archived(cloud, cloud.uploads.put(CONTENT, KEY, b"another"), after=timedelta(hours=-1))
+    del cloud.archives.rows[1]
+    assert cloud.copy(upload).mended
+    cloud.require_settled()
 
 
 def test_a_file_that_somebody_has_deleted_in_the_content_bucket_stays_deleted(cloud: Cloud) -> None:

@@ -110,6 +110,8 @@ class Site:
             parking_lot=MemoryParkingLot(),
             uploads_queue=MemoryQueue(),
             release_queue=MemoryQueue(),
+            files=self.watch(self.files),
+            archives=self.watch(self.archives),
             uploads_bucket=UPLOADS,
             content_bucket=CONTENT,
             layout=self.rules.layout,

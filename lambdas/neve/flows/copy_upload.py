@@ -7,6 +7,8 @@ have changed the pointer; and it goes on until what it reads agrees. So a swap t
 and a refused one starts over. Who has nothing to copy may be somebody who died over his own copy: he looks as well, and
 puts the version that the pointer names back on top if another one is. A death anywhere brings the message back.
 
+What a restore has put on top stays there, since a person has asked for it.
+
 The upload itself is let go later, by a message (flows/release_upload.py).
 """
 
@@ -34,7 +36,7 @@ from neve.domain.upload import (
 )
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from neve.errors import NeveError, SourceDamaged, SourceUnavailable, SourceUnproven, Transient
-from neve.ports import ContentCopy, NotCopied, ParkingLot, Pointers, Queue, Uploads
+from neve.ports import Archives, ContentCopy, Files, NotCopied, ParkingLot, Pointers, Queue, Uploads
 
 TRIES = 5
 """So often is a place looked at again that others keep writing to; then the message comes back later."""
@@ -78,6 +80,8 @@ class UploadCopier:
     parking_lot: ParkingLot
     uploads_queue: Queue
     release_queue: Queue
+    files: Files
+    archives: Archives
     uploads_bucket: str
     content_bucket: str
     layout: Layout
@@ -191,7 +195,8 @@ class UploadCopier:
     def _settle(self, key: str, until: datetime) -> tuple[Pointer | None, bool]:
         """Have what the pointer names be current in the content bucket; the pointer, and whether it had to be put back.
 
-        Where nothing is current somebody has deleted the file there, which neve never does: that is left alone.
+        Where nothing is current somebody has deleted the file there, which neve never does: that is left alone. So is
+        what a restore has put in its place.
         """
         for _ in range(TRIES):
             pointer = self.pointers.get(key)
@@ -199,6 +204,8 @@ class UploadCopier:
                 return pointer, False
             standing = self.uploads.current(self.content_bucket, pointer.content_key)
             if standing is None or standing.version_id == pointer.content_version:
+                return pointer, False
+            if self._is_restored(standing):
                 return pointer, False
             version = version_named_by(pointer)
             try:
@@ -213,6 +220,15 @@ class UploadCopier:
                 if self.pointers.move(pointer, to):
                     return to, True
         raise Transient(f"others keep writing to {key!r}")
+
+    def _is_restored(self, standing: ObjectVersion) -> bool:
+        """Whether a version in the content bucket came from the archive: it is younger than the archive it lies in.
+
+        Extract gives it the row of the member that it was made of; all others get theirs from an archive written later.
+        """
+        row = self.files.get([standing.identity]).get(standing.identity)
+        archive = self.archives.get(row.archive) if row else None
+        return archive is not None and archive.written_at < standing.event_at
 
     def _put_back(self, version: ObjectVersion, onto: ObjectVersion, until: datetime) -> ContentCopy | NotCopied:
         """Copy an earlier version in the content bucket on top of what is current there."""
