@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bench import (
     cost,
     deployed,
+    importing,
     memory,
     planning,
     read_bytes,
@@ -24,10 +25,10 @@ from bench import (
     thaws,
     throughput,
 )
-from bench.report import Machine, Section
+from bench.report import Section
 from neve.errors import NeveError
 
-MEASUREMENTS: Mapping[str, tuple[str, Callable[[Machine], Section]]] = {
+MEASUREMENTS: Mapping[str, tuple[str, Callable[..., Section]]] = {
     "a": ("throughput of WriteArchive against a bare loop", throughput.measure),
     "b": ("peak memory of WriteArchive", memory.measure),
     "c": ("files through the deployed thread", deployed.measure),
@@ -40,6 +41,7 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[[Machine], Section]]] = {
     "j": ("requests, units and dollars per file restored", restore_cost.measure),
     "k": ("versions that a shard of reconcile goes over", reconciling.measure),
     "l": ("what Resolve takes for each request", resolving.measure),
+    "n": ("files imported a second, against aws and rclone", importing.measure),
 }
 
 
@@ -60,7 +62,10 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", type=letters, default=list(MEASUREMENTS), metavar="LETTERS", help="such as a,d")
     parser.add_argument("--dry-run", action="store_true", help="print, and leave docs/benchmarks.md as it is")
+    parser.add_argument("--files", type=int, default=importing.FILES, metavar="N", help="so many files for (n)")
+    parser.add_argument("--rounds", type=int, default=importing.ROUNDS, metavar="N", help="so many rounds of (n)")
     options = parser.parse_args(words)
+    given = {"n": {"files": options.files, "rounds": options.rounds}}
     # An interrupted bench takes its servers with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -68,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
             title, measure = MEASUREMENTS[letter]
             began = time.monotonic()
             print(f"[bench] ({letter}) {title} ...", flush=True)
-            section = measure(report.this_machine())
+            section = measure(report.this_machine(), **given.get(letter, {}))
             print(f"\n{section}\n\n[bench] ({letter}) took {time.monotonic() - began:.0f} s\n", flush=True)
             if not options.dry_run:
                 report.write(section)

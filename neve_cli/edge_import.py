@@ -55,7 +55,12 @@ def run_import(settings: Settings, folder: Folder, below: str, order: Order) -> 
             finder.step()
         _tell(order, {"files": finder.files, "size_bytes": finder.size_bytes, "left_alone": _left(finder)})
         return
-    with stopped_by_signals() as stop, closing(Agent(settings)) as agent:
+    import_by(Agent(settings), folder, below, order)
+
+
+def import_by(agent: Agent, folder: Folder, below: str, order: Order) -> None:
+    """As run_import, by `agent`, which is closed in the end."""
+    with stopped_by_signals() as stop, closing(agent):
         importing = _Import(agent, folder, below, order)
         try:
             keep_running(importing.parts(), stop)
@@ -66,7 +71,7 @@ def run_import(settings: Settings, folder: Folder, below: str, order: Order) -> 
         if not importing.ended:
             typer.echo("interrupted: run it again, and it goes on where it was", err=True)
             raise typer.Exit(INTERRUPTED)
-        troubles = [] if settings.queue else agent.journal.troubles(SHOWN)
+        troubles = [] if agent.settings.queue else agent.journal.troubles(SHOWN)
     _tell(order, fields)
     for trouble in troubles:
         typer.echo(f"  {safe(trouble.folder)}: {safe(trouble.path)}: {safe(trouble.why)}", err=True)

@@ -22,6 +22,7 @@ from neve_edge.settings import Settings
 from neve_edge.stack import Deployed
 
 if TYPE_CHECKING:
+    from neve_edge.pointing import HostPointers
     from neve_edge.queued import QueuedAnnouncements
     from neve_edge.relaying import Relaying
     from neve_edge.watch import Watch
@@ -89,6 +90,14 @@ class Agent:
             host=self.settings.host,
         )
 
+    @cached_property
+    def pointers(self) -> HostPointers | None:
+        """What a file's pointer is read from; None only where there are no stacks, see neve_edge.work.Ports."""
+        from neve.aws.pointers_table import DynamoPointers  # noqa: PLC0415
+        from neve_edge.pointing import PatientPointers  # noqa: PLC0415
+
+        return PatientPointers(DynamoPointers(self.deployed.dynamodb, self.deployed.outputs["PointersTable"]))
+
     def watch(self) -> Watch:
         """What finds files and announces them."""
         from neve_edge.watch import Watch  # noqa: PLC0415
@@ -97,8 +106,6 @@ class Agent:
 
     def worker(self) -> Worker:
         """What uploads announced files and lets them go. One thread uses it, and closes it."""
-        from neve.aws.pointers_table import DynamoPointers  # noqa: PLC0415
-        from neve_edge.pointing import PatientPointers  # noqa: PLC0415
         from neve_edge.uploading import S3Uploads, Throttle  # noqa: PLC0415
         from neve_edge.work import Ports, Worker  # noqa: PLC0415
 
@@ -114,7 +121,7 @@ class Agent:
                 credentials=self.deployed.session.get_credentials(),
                 threads=settings.parallel,
             ),
-            pointers=PatientPointers(DynamoPointers(self.deployed.dynamodb, outputs["PointersTable"])),
+            pointers=self.pointers,
             clock=now,
             monotonic=time.monotonic,
             chance=random.random,
