@@ -62,11 +62,15 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Announcement:
-    """What was found, by which host. A host never gives a `sequence` number twice, and its numbers only rise."""
+    """What was found, by which host. A host never gives a `sequence` number twice, and its numbers only rise.
+
+    `tried` counts how often it had been tried when its message was sent.
+    """
 
     found: Found
     host: str
     sequence: int
+    tried: int = 0
 
 
 def refuse_key(key: str) -> None:
@@ -95,6 +99,7 @@ def render(announcement: Announcement) -> str:
             "keep": found.keep,
             "host": announcement.host,
             "sequence": announcement.sequence,
+            "tried": announcement.tried,
         },
         separators=(",", ":"),
     )
@@ -107,6 +112,7 @@ def parse(body: str) -> Announcement:
         if (fields["format"], fields["version"]) != (FORMAT, VERSION):
             raise EventInvalid(f"not an announcement of version {VERSION}: {fields['format']} {fields['version']}")
         refuse_key(str(fields["key"]))
+        f"{fields['folder']}{fields['path']}".encode()  # nothing that no journal could keep
         size_bytes, mtime_ns, inode, device = (index(number) for number in fields["seen"])
         return Announcement(
             found=Found(
@@ -118,6 +124,7 @@ def parse(body: str) -> Announcement:
             ),
             host=str(fields["host"]),
             sequence=index(fields["sequence"]),
+            tried=index(fields.get("tried", 0)),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise EventInvalid(f"not an announcement: {error}") from error

@@ -42,5 +42,9 @@ class Announcements(Protocol):
     def done(self, taken: Sequence[Taken]) -> None:
         """They never come back. Raises Transient."""
 
-    def later(self, taken: Sequence[Taken], *, after_s: int, why: str) -> None:
-        """They come back in `after_s` seconds, 900 at most. Raises Transient."""
+    def later(self, taken: Sequence[Taken], *, after_s: int, why: str, refused: bool = False) -> None:
+        """They come back in `after_s` seconds, 900 at most, however often. Raises Transient.
+
+        Those that are `refused` are nothing that this host could ever do: where hosts share announcements, another one
+        may take them, and if none can, they end where a person sees them.
+        """

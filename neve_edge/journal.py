@@ -228,8 +228,9 @@ class Journal:
             ).fetchone()
             database.executemany(
                 f"INSERT INTO announced ({_ANNOUNCED}, owner, due_at, tries, why, announced_at) "
-                f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', {_NEVER_TRIED}, 0, '', ?) ON CONFLICT (folder, path) DO UPDATE SET "
-                "key = excluded.key, size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, "
+                f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', {_NEVER_TRIED}, 0, '', ?) "
+                "ON CONFLICT (folder, path) DO UPDATE SET key = excluded.key, "
+                "size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, "
                 "device = excluded.device, keep = excluded.keep, sequence = excluded.sequence, "
                 "due_at = excluded.due_at, tries = 0, why = '', announced_at = excluded.announced_at, "
                 f"owner = CASE owner WHEN '{KEPT}' THEN '' ELSE owner END",
@@ -268,8 +269,9 @@ class Journal:
             database.executemany(f"DELETE FROM announced WHERE {where} AND NOT keep", rows)
             self._take_again(database, taken)
 
-    def later(self, taken: Sequence[Taken], *, after_s: int, why: str) -> None:
-        """See Announcements."""
+    def later(self, taken: Sequence[Taken], *, after_s: int, why: str, refused: bool = False) -> None:
+        """See Announcements. Here everything comes back, and `troubles` tells of it."""
+        del refused
         due_at = self._clock().timestamp() + min(after_s, LONGEST_PAUSE_S)
         with self._transaction() as database:
             database.executemany(
@@ -358,6 +360,12 @@ class Journal:
                     for each in remains
                 ],
             )  # fmt: skip
+
+    def moving(self, folder: str) -> int:
+        """How many moves of a folder's files have not been ended, whoever made them."""
+        with self._reading() as database:
+            (count,) = database.execute("SELECT count(*) FROM moves WHERE folder = ?", (folder,)).fetchone()
+        return int(count)
 
     def adopt_moves(self) -> list[Move]:
         """The moves that a process which is no more has left, and those of this one; all are this one's now."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,9 @@ HIDDEN_S = 300
 """A host that dies gives back what it had after so long; who works on something for longer holds it."""
 LONGEST_WAIT_S = 20
 LONGEST_DELAY_S = 900
+SENT_ANEW_AFTER = 5
+"""Deliveries after which what is put off is sent as a new message: at 10 the queue takes it for poison, and an outage
+of half an hour would have sent to the dead letters whatever waits for its end."""
 THREADS = 8
 
 _SCHEMA = """
@@ -103,9 +106,10 @@ class Sent:
                 yield self._rows
                 self._rows.execute("COMMIT")
             except sqlite3.OperationalError as error:
+                raise Transient(f"what this host has announced: {error}") from error
+            finally:
                 if self._rows.in_transaction:
                     self._rows.execute("ROLLBACK")
-                raise Transient(f"what this host has announced: {error}") from error
 
 
 def _row(found: Found) -> tuple[object, ...]:
@@ -141,8 +145,7 @@ class QueuedAnnouncements:
         news = self.sent.news(found, self.host)
         if not news:
             return 0
-        with ThreadPoolExecutor(min(THREADS, len(news))) as pool:
-            problems = list(pool.map(self._send, news))
+        problems = self._send(news)
         went = [each for each, problem in zip(news, problems, strict=True) if problem is None]
         self.sent.note(went)
         for problem in problems:
@@ -150,25 +153,36 @@ class QueuedAnnouncements:
                 raise Transient(f"{len(news) - len(went)} of {len(news)} not announced: {problem}") from problem
         return len(went)
 
-    def _send(self, announcement: Announcement) -> NeveError | None:
-        try:
-            self.queue.send(render(announcement))
-        except NeveError as error:
-            return error
-        return None
+    def _send(self, announcements: Sequence[Announcement], *, delay_s: int = 0) -> list[NeveError | None]:
+        """Send them side by side; for each what was wrong, or None."""
+
+        def send(announcement: Announcement) -> NeveError | None:
+            try:
+                self.queue.send(render(announcement), delay_s=delay_s)
+            except NeveError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(max(1, min(THREADS, len(announcements)))) as pool:
+            return list(pool.map(send, announcements))
 
     def take(self, limit: int, *, wait_s: float = 0) -> Sequence[Taken]:
         """See Announcements. SQS has an order only by and large."""
         taken: list[Taken] = []
         while len(taken) < limit:
-            with _reaching():
-                answer = self.client.receive_message(
-                    QueueUrl=self.url,
-                    MaxNumberOfMessages=min(BATCH, limit - len(taken)),
-                    WaitTimeSeconds=0 if taken else min(int(wait_s), LONGEST_WAIT_S),
-                    VisibilityTimeout=HIDDEN_S,
-                    MessageSystemAttributeNames=["ApproximateReceiveCount"],
-                )
+            try:
+                with _reaching():
+                    answer = self.client.receive_message(
+                        QueueUrl=self.url,
+                        MaxNumberOfMessages=min(BATCH, limit - len(taken)),
+                        WaitTimeSeconds=0 if taken else min(int(wait_s), LONGEST_WAIT_S),
+                        VisibilityTimeout=HIDDEN_S,
+                        MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                    )
+            except Transient:
+                if taken:
+                    break  # else what was received would be hidden, and worked on by nobody
+                raise
             messages = answer.get("Messages", [])
             if not messages:
                 break
@@ -179,7 +193,7 @@ class QueuedAnnouncements:
                     # It is delivered again, and in the end goes to the dead letters, which have an alarm.
                     _LOG.error("no announcement message=%s why=%r", message["MessageId"], str(error))
                     continue
-                tries = int(message["Attributes"]["ApproximateReceiveCount"])
+                tries = announcement.tried + int(message["Attributes"]["ApproximateReceiveCount"])
                 taken.append(Taken(announcement=announcement, receipt=message["ReceiptHandle"], tries=tries))
         return taken
 
@@ -191,6 +205,27 @@ class QueuedAnnouncements:
     def done(self, taken: Sequence[Taken]) -> None:
         """See Announcements. One whose receipt has lapsed comes once more, and is found to be done."""
         self.sent.forget([each.announcement.found for each in taken if not each.announcement.found.keep])
+        self._delete(taken)
+
+    def later(self, taken: Sequence[Taken], *, after_s: int, why: str, refused: bool = False) -> None:
+        """See Announcements. Those that are refused go to the dead letters after some deliveries; others never.
+
+        What is sent anew is deleted only then: who dies in between has it twice.
+        """
+        for each in taken:
+            _LOG.info("later path=%r after_s=%d why=%r", each.announcement.found.path, after_s, why)
+        delay_s = min(after_s, LONGEST_DELAY_S)
+        anew = [each for each in taken if not refused and each.tries - each.announcement.tried >= SENT_ANEW_AFTER]
+        problems = self._send([replace(each.announcement, tried=each.tries) for each in anew], delay_s=delay_s)
+        went = [each for each, problem in zip(anew, problems, strict=True) if problem is None]
+        self._delete(went)
+        gone = {each.receipt for each in went}
+        with _reaching():
+            SqsQueue(self.client, self.url).show_again(
+                {each.receipt: delay_s for each in taken if each.receipt not in gone}
+            )
+
+    def _delete(self, taken: Sequence[Taken]) -> None:
         for start in range(0, len(taken), BATCH):
             with _reaching():
                 self.client.delete_message_batch(
@@ -200,13 +235,6 @@ class QueuedAnnouncements:
                         for number, each in enumerate(taken[start : start + BATCH])
                     ],
                 )
-
-    def later(self, taken: Sequence[Taken], *, after_s: int, why: str) -> None:
-        """See Announcements. Each delivery counts towards the dead letters."""
-        for each in taken:
-            _LOG.info("later path=%r after_s=%d why=%r", each.announcement.found.path, after_s, why)
-        with _reaching():
-            SqsQueue(self.client, self.url).show_again({each.receipt: min(after_s, LONGEST_DELAY_S) for each in taken})
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class MemoryAnnouncements(Announcements):
     def done(self, taken: Sequence[Taken]) -> None:
         raise NotImplementedError
 
-    def later(self, taken: Sequence[Taken], *, after_s: int, why: str) -> None:
+    def later(self, taken: Sequence[Taken], *, after_s: int, why: str, refused: bool = False) -> None:
         raise NotImplementedError
 
     @property

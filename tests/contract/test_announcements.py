@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -262,6 +263,47 @@ def test_a_message_that_is_no_announcement_holds_up_nobody(sqs: Any, tmp_path: P
         assert [each.announcement.found.path for each in announcements.take(10)] == ["a"]
 
 
+def test_an_outage_of_hours_sends_nothing_to_the_dead_letters_but_what_no_host_can_do(
+    sqs: Any, tmp_path: Path, clock: Clock
+) -> None:
+    url, dead = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("outage", "outage-dead"))
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 10})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
+    with ExitStack() as parts:
+        announcements = queued(sqs, url, tmp_path, clock, parts)
+        announcements.put([file("a"), file("b")])
+        tries = [0]
+        for _ in range(12):
+            for each in announcements.take(10):
+                refused = each.announcement.found.path == "b"
+                announcements.later([each], after_s=0, why="S3 is away", refused=refused)
+                tries += [] if refused else [each.tries]
+        assert tries == list(range(13)), "pauses go on growing"
+        parked = sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]
+        assert [parse(each["Body"]).found.path for each in parked] == ["b"]
+
+
+def test_what_was_received_is_worked_on_even_if_the_queue_then_fails(
+    sqs: Any, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = sqs.create_queue(QueueName="half")["QueueUrl"]
+    with ExitStack() as parts:
+        announcements = queued(sqs, url, tmp_path, clock, parts)
+        announcements.put([file("a")])
+        receive = sqs.receive_message
+
+        def once(**how: Any) -> Any:
+            monkeypatch.setattr(sqs, "receive_message", refuse)
+            return receive(**how)
+
+        def refuse(**_: Any) -> Any:
+            raise Transient("cut off")
+
+        monkeypatch.setattr(sqs, "receive_message", once)
+        assert len(announcements.take(20)) == 1
+
+
 def test_a_queue_that_is_gone_is_something_that_may_pass(sqs: Any, tmp_path: Path, clock: Clock) -> None:
     with ExitStack() as parts:
         announcements = queued(sqs, "https://sqs.us-east-1.amazonaws.com/123456789012/none", tmp_path, clock, parts)
@@ -291,6 +333,8 @@ def test_an_announcement_comes_out_of_its_message_as_it_went_in() -> None:
         render(Announcement(found=file(), host="h", sequence=1)).replace('"a"', '"a\\u0000"'),
         render(Announcement(found=file(), host="h", sequence=1)).replace("uploads/a", "\\udcff"),
         render(Announcement(found=file(), host="h", sequence=1)).replace("uploads/a", ".neve/a"),
+        render(Announcement(found=file(), host="h", sequence=1)).replace('"a"', '"\\udcff"'),
+        render(Announcement(found=file(), host="h", sequence=1)).replace('"site"', '"\\udcff"'),
         render(Announcement(found=file(), host="h", sequence=1)).replace("[5,", "[5.5,"),
         render(Announcement(found=file(), host="h", sequence=1)).replace("[5,", "["),
     ],
