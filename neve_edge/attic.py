@@ -106,9 +106,23 @@ class Attic:
     folder: Folder
     _reserved: set[str] = field(default_factory=set)
 
-    def prepare(self) -> None:
-        """Make the attic. Raises AtticUnfit if no file can be moved into it."""
+    @property
+    def is_there(self) -> bool:
+        """Whether files can be moved into it, for all that is seen at a glance."""
+        return (self.folder.attic / MOVING).is_dir()
+
+    def prepare(self, *, moving_files: int) -> None:
+        """Make the attic. Raises AtticUnfit if no file can be moved into it.
+
+        While moves have not been ended, of `moving_files`, none is made: those files lie in the one that there was, on
+        a file system that may not be mounted now, and a new one would seem to say that they are nowhere.
+        """
         moving = self.folder.attic / MOVING
+        if moving_files and not self.is_there:
+            raise AtticUnfit(
+                f"{moving} is not there, and {moving_files} files were being moved into it: mount its file system. If "
+                "somebody has removed it, make it (`mkdir -p`)."
+            )
         moving.mkdir(parents=True, exist_ok=True, mode=0o700)
         here, there = self.folder.path.stat().st_dev, moving.stat().st_dev
         if here != there:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +31,7 @@ from neve.domain.pointer import InContent, OnHost, Pointer
 from neve.errors import NeveError, Transient
 from neve_edge.announcement import Found, seen
 from neve_edge.announcements import Announcements, Taken
-from neve_edge.attic import Attic, Fate, Outcome, token, unchanged
+from neve_edge.attic import Attic, AtticUnfit, Fate, Outcome, token, unchanged
 from neve_edge.journal import Journal, Move, Remains, Upload
 from neve_edge.opening import NotRegular, open_file
 from neve_edge.pointing import HostPointers, Looks, first_look
@@ -54,7 +55,10 @@ LET_GO_AT_ONCE = 500
 PATIENCE_S = 60.0
 """A file that has no pointer after this time is put off, and others are worked on."""
 HOLD_EVERY_S, RECOVER_EVERY_S, PURGE_EVERY_S = 60.0, 60.0, 600.0
-PURGE_AT_ONCE = 1_000
+PURGE_AT_ONCE = 100
+"""They are hashed before anything else goes on, and 100 pointers are one request."""
+AGAIN_S = 5.0
+"""Between two tries at announcements that can be neither taken nor ended: the disk is full, or AWS is away."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1, 900
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
@@ -172,9 +176,10 @@ class Worker:
     _ended: SimpleQueue[_Ended] = field(default_factory=SimpleQueue)
     _unverified: list[_Work] = field(default_factory=list)
     _waiting: dict[Place, _Work] = field(default_factory=dict)
-    _endings: list[tuple[list[Taken], int | None, str]] = field(default_factory=list)
+    _endings: list[tuple[list[Taken], int | None, str, bool]] = field(default_factory=list)
     _due: dict[str, float] = field(default_factory=dict)
     _verify_at: float | None = None
+    _take_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         self._attics = {folder.name: Attic(folder) for folder in self.folders}
@@ -184,7 +189,7 @@ class Worker:
     def prepare(self) -> None:
         """Make the attics, and end what a death has left half done. Raises AtticUnfit, OSError."""
         for attic in self._attics.values():
-            attic.prepare()
+            self._prepare(attic)
         self._every("recover", RECOVER_EVERY_S, self._recover)
 
     def close(self) -> None:
@@ -195,7 +200,7 @@ class Worker:
     @property
     def in_hand(self) -> int:
         """How many files it has taken and not ended."""
-        return len(self._works) + len(self._endings)
+        return len(self._works) + sum(len(taken) for taken, *_ in self._endings)
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Work until `stopped` says so. It is asked every second."""
@@ -208,7 +213,7 @@ class Worker:
         self._every("recover", RECOVER_EVERY_S, self._recover)
         self._every("purge", PURGE_EVERY_S, self._purge)
         self._every("hold", HOLD_EVERY_S, self._hold)
-        self._end_again()
+        self._every("end again", AGAIN_S, self._end_again)
         self._take(0.0 if self._uploading or self._unverified else min(wait_s, self._next_look_s()))
         self._collect(min(wait_s, GATHER_S))
         self._verify()
@@ -217,32 +222,56 @@ class Worker:
     # -- Taking and ending
 
     def _take(self, wait_s: float) -> None:
-        room = min(IN_HAND - len(self._works), UPLOADS_AHEAD - self._uploading)
-        if room <= 0 or (room < UPLOADS_AHEAD // 4 and self._uploading):
-            return  # many at once cost less
+        room = min(IN_HAND - self.in_hand, UPLOADS_AHEAD - self._uploading)
+        few = room < UPLOADS_AHEAD // 4 and self._uploading  # many at once cost less
+        if room <= 0 or few or self.ports.monotonic() < self._take_at:
+            time.sleep(wait_s)
+            return
         try:
             taken = self.ports.announcements.take(room, wait_s=wait_s)
         except Transient as error:
-            _LOG.warning("cannot take announcements why=%r", str(error))
+            _LOG.warning("cannot take announcements retry_in_s=%g why=%r", AGAIN_S, str(error))
+            self._take_at = self.ports.monotonic() + AGAIN_S
             return
-        places = [(each.announcement.found.folder, each.announcement.found.path) for each in taken]
+        fit = [each for each in taken if not self._refuse(each)]
+        places = [(each.announcement.found.folder, each.announcement.found.path) for each in fit]
         try:
             known = self.ports.journal.uploads(places)
         except Transient as error:
-            self._finish(list(taken), FIRST_PAUSE_S, str(error))
+            self._finish(fit, FIRST_PAUSE_S, str(error))
             return
-        folders = {folder.name: folder for folder in self.folders}
         now = self.ports.monotonic()
-        for place, each in zip(places, taken, strict=True):
-            folder = folders.get(place[0])
+        for place, each in zip(places, fit, strict=True):
             if place in self._works:
                 self._works[place].taken.append(each)
-            elif folder is None:
-                self._finish([each], LONGEST_PAUSE_S, f"this host has no folder {place[0]}: add it to edge.toml")
-            else:
-                work = _Work(folder=folder, taken=[each], upload=known.get(place), looks=first_look(now))
-                self._works[place] = work
-                self._submit(work)
+                continue
+            folder = self._attics[place[0]].folder
+            work = _Work(folder=folder, taken=[each], upload=known.get(place), looks=first_look(now))
+            self._works[place] = work
+            self._submit(work)
+
+    def _refuse(self, taken: Taken) -> bool:
+        """Whether this host's settings do not fit an announcement; then it is given back.
+
+        The settings of two hosts may differ, or those of this one have changed since: what was meant to have one key
+        must not be uploaded under another.
+        """
+        found = taken.announcement.found
+        try:
+            here = self._attics[found.folder].folder.key_of(found.path)
+        except KeyError:
+            why = f"this host has no folder {found.folder}: add it to edge.toml"
+        except ValueError as error:
+            why = str(error)
+        else:
+            if here == found.key:
+                return False
+            why = (
+                f"it was announced as {found.key} and would be {here} here: give the folder {found.folder} the same "
+                "key_prefix on all hosts; a scan announces anew what is here"
+            )
+        self._finish([taken], pause_s(taken.tries, self.ports.chance()), why, refused=True)
+        return True
 
     def _submit(self, work: _Work) -> None:
         def ended(future: Future[_Sent]) -> None:
@@ -267,22 +296,22 @@ class Worker:
             self.counts[Count.PUT_OFF] += 1
             self._finish(work.taken, after_s or pause_s(work.tries, self.ports.chance()), why)
 
-    def _finish(self, taken: list[Taken], after_s: int | None, why: str) -> None:
+    def _finish(self, taken: list[Taken], after_s: int | None, why: str, *, refused: bool = False) -> None:
         if not taken:
             return
         try:
             if after_s is None:
                 self.ports.announcements.done(taken)
             else:
-                self.ports.announcements.later(taken, after_s=after_s, why=why)
+                self.ports.announcements.later(taken, after_s=after_s, why=why, refused=refused)
         except Transient as error:
             _LOG.warning("cannot end announcements files=%d why=%r", len(taken), str(error))
-            self._endings.append((taken, after_s, why))
+            self._endings.append((taken, after_s, why, refused))
 
     def _end_again(self) -> None:
         endings, self._endings = self._endings, []
-        for taken, after_s, why in endings:
-            self._finish(taken, after_s, why)
+        for taken, after_s, why, refused in endings:
+            self._finish(taken, after_s, why, refused=refused)
 
     def _hold(self) -> None:
         self.ports.announcements.hold([each for work in self._works.values() for each in work.taken])
@@ -307,7 +336,8 @@ class Worker:
             return None
         match unchanged(work.folder, work.upload):
             case None:
-                return _Sent(upload=work.upload)
+                # After a try that failed S3 is asked again: it may be another bucket by now, or be emptied.
+                return _Sent(upload=replace(work.upload, verified=work.upload.verified and work.tries == 1))
             case Fate.GONE:
                 return _Sent(gone=Count.GONE)
             case Fate.BUSY:
@@ -317,11 +347,11 @@ class Worker:
 
     def _upload(self, work: _Work) -> _Sent:
         found = work.found
-        self._claim(work)
         with read(work.folder.path, found.path) as reading:
             now = self.ports.clock()
             if not is_settled(found, reading, quiet_s=work.folder.quiet_s, tries=work.tries, now=now):
                 return _Sent(why="it changed a moment ago", after_s=max(1, round(work.folder.quiet_s)))
+            self._claim(work)
             stored = self.ports.uploads.put(found.key, reading)
         upload = Upload(
             folder=found.folder, path=found.path, key=found.key, seen=reading.seen, ctime_ns=reading.ctime_ns,
@@ -331,7 +361,11 @@ class Worker:
         return _Sent(upload=upload, fresh=True)
 
     def _claim(self, work: _Work) -> None:
-        """Say where a new file can be fetched until it is copied. It is an offer: without it the upload goes on."""
+        """Say where a new file can be fetched until it is copied. It is an offer: without it the upload goes on.
+
+        It is not taken back if the file is deleted before it is copied: then the host answers that it is not there, to
+        a redirect that nobody stores.
+        """
         if self.ports.pointers and work.folder.host_url:
             url = f"{work.folder.host_url}{quote(work.found.path)}?{HERE}"
             try:
@@ -520,7 +554,7 @@ class Worker:
     def _let_go(self, works: Sequence[_Work]) -> None:
         """Move files to the attic: noted, renamed, hashed, kept by the disk, noted as done, announced no more."""
         now = self.ports.clock()
-        moves = [_move(work, now) for work in self._unchanged(works)]
+        moves = [_move(work, now) for work in self._unchanged(self._with_attics(works))]
         if not moves:
             return
         by_token = {move.token: self._works[move.folder, move.path] for move in moves}
@@ -544,6 +578,25 @@ class Worker:
             self.counts[Count.CHANGED] += len(fates[fate])
             self._put_off(fates[fate], fate.value, after_s=1)
 
+    def _with_attics(self, works: Sequence[_Work]) -> list[_Work]:
+        """Those whose attics are there, or were made again: folders are removed and made, and unmounted."""
+        fit: list[_Work] = []
+        for name, attic in self._attics.items():
+            here = [work for work in works if work.folder.name == name]
+            try:
+                if here and not attic.is_there:
+                    self._prepare(attic)
+            except (AtticUnfit, Transient) as error:
+                self._put_off(here, str(error))
+            except OSError as error:
+                self._put_off(here, f"no attic can be made: {error.strerror}")
+            else:
+                fit += here
+        return fit
+
+    def _prepare(self, attic: Attic) -> None:
+        attic.prepare(moving_files=self.ports.journal.moving(attic.folder.name))
+
     def _move(self, move: Move) -> Outcome:
         """Make and end one move; in a thread of its own."""
         attic = self._attics[move.folder]
@@ -564,9 +617,17 @@ class Worker:
 
         Uploads of files that are where they were stay noted, and the file is looked at again.
         """
-        ended = [outcome for outcome in outcomes if not outcome.unended]
+        ended: list[Outcome] = []
         for name, attic in self._attics.items():
-            attic.settle([outcome for outcome in ended if outcome.move.folder == name])
+            of_it = [each for each in outcomes if each.move.folder == name and not each.unended]
+            try:
+                attic.settle(of_it)
+            except OSError as error:
+                _LOG.warning("the disk may not keep moves folder=%r files=%d why=%r", name, len(of_it), error.strerror)
+            else:
+                ended += of_it
+        kept = {outcome.move.token for outcome in ended}
+        outcomes = [each for each in outcomes if each.unended or each.move.token in kept]
         try:
             self.ports.journal.end_moves(
                 [outcome.move.token for outcome in ended],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -116,6 +117,11 @@ def test_a_host_that_serves_its_files_says_so_before_it_uploads_them(tmp_path: P
     assert isinstance(said[0], OnHost)
     assert said[0].url == f"https://web1.example.com/site/a%20b.jpg?{HERE}"
     assert isinstance(host.pointers.get("a b.jpg"), InContent)
+    gone = host.write("gone.jpg", OLD)
+    host.announce("gone.jpg")
+    gone.unlink()
+    host.drain()
+    assert host.pointers.get("gone.jpg") is None, "nobody is sent to what was gone before"
 
 
 def test_large_files_are_never_in_memory_as_a_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,10 +408,62 @@ def test_an_attic_on_another_file_system_is_refused_with_the_remedy(tmp_path: Pa
     folder = replace(host.folder, attic=elsewhere / f"neve-{os.getpid()}")
     try:
         with pytest.raises(AtticUnfit, match="Name an attic on the same one"):
-            Attic(folder).prepare()
+            Attic(folder).prepare(moving_files=0)
     finally:
         (folder.attic / "moving").rmdir()
         folder.attic.rmdir()
+
+
+def test_an_attic_that_was_removed_with_its_folder_is_made_again(host: Host) -> None:
+    shutil.rmtree(host.folder.path)
+    host.write("a.jpg", OLD)
+    host.announce("a.jpg")
+    host.drain()
+    assert host.attic() == {"2026-11-22/a.jpg": OLD}
+
+
+def test_while_a_file_lies_in_an_attic_that_is_not_mounted_no_other_is_made(host: Host) -> None:
+    host.write("a.jpg", OLD)
+    move = Move(
+        token="t", folder="site", path="b.jpg", key="b.jpg", size_bytes=3, sha256="00", version_id="v", since=host.now
+    )
+    host.journal.begin_moves([move])
+    away = host.root / "unmounted"
+    host.folder.attic.rename(away)
+    host.announce("a.jpg")
+    for _ in range(70):
+        host.step()
+        host.copy_uploads()
+    assert host.journal.moving("site") == 1, "nobody knows what became of it"
+    assert "mount its file system" in host.journal.troubles(1)[0].why
+    with pytest.raises(AtticUnfit, match="1 files were being moved into it"):
+        host.start()
+    away.rename(host.folder.attic)
+    host.drain()
+    assert host.attic() == {"2026-11-22/a.jpg": OLD}
+
+
+def test_a_disk_that_does_not_say_that_it_keeps_a_move_has_it_ended_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write("a.jpg", OLD)
+    host.announce("a.jpg")
+
+    def settle(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Attic, "settle", settle)
+        for _ in range(5):
+            host.step()
+            host.copy_uploads()
+        assert host.journal.moving("site") == 1
+    host.drain()
+    host.pass_s(60)
+    host.step()
+    assert host.journal.moving("site") == 0
+    assert host.journal.summary().attic_files == 1
+    assert host.attic() == {"2026-11-22/a.jpg": OLD}
 
 
 def test_a_file_that_cannot_be_read_is_put_off_with_the_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,6 +503,60 @@ def test_while_aws_refuses_everything_stays_and_goes_on_later(
     host.drain()
     assert host.attic() == {"2026-11-22/a.jpg": OLD}
     assert len(host.uploads.versions) == 1
+
+
+def test_what_another_hosts_settings_gave_another_key_is_refused_with_the_reason(host: Host) -> None:
+    place, good = host.write("a.jpg", OLD), host.write("b.jpg", OLD)
+    strange = [replace(host.found("a.jpg"), key="else/a.jpg"), replace(host.found("a.jpg"), folder="nowhere")]
+    host.journal.put([*strange, host.found("b.jpg")])
+    for _ in range(5):
+        host.step()
+        host.copy_uploads()
+    assert place.exists()
+    assert not good.exists(), "it holds up no other"
+    assert {key for key, *_ in host.uploads.versions} == {"b.jpg"}
+    first, second = sorted(each.why for each in host.journal.troubles(5))
+    assert first.startswith("it was announced as else/a.jpg and would be a.jpg here: give the folder site")
+    assert second == "this host has no folder nowhere: add it to edge.toml"
+
+
+def test_while_announcements_cannot_be_taken_or_ended_it_neither_spins_nor_fills_the_log(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.write("a.jpg", OLD)
+    host.announce("a.jpg")
+    waits: list[float] = []
+    monkeypatch.setattr("neve_edge.work.time.sleep", waits.append)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise Transient("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host.journal, "take", refuse)
+        for _ in range(100):
+            host.worker.step(wait_s=1.0)
+            host.pass_s(waits[-1] if waits else 0)
+    assert len(waits) >= 79
+    assert set(waits) <= {1.0}
+    assert caplog.text.count("cannot take announcements") <= 21
+    with monkeypatch.context() as patched:
+        patched.setattr(host.journal, "done", refuse)
+        for _ in range(50):
+            host.step()
+            host.copy_uploads()
+    assert caplog.text.count("cannot end announcements") <= 12
+    assert host.worker.in_hand == 1
+    host.drain()
+
+
+def test_an_upload_that_was_verified_and_is_not_in_the_bucket_any_more_is_made_again(host: Host) -> None:
+    host.write("a.jpg", OLD)
+    host.announce("a.jpg")
+    for _ in range(70):
+        host.step()
+    host.uploads.versions.clear()  # the deployment has another bucket by now
+    host.drain()
+    assert host.attic() == {"2026-11-22/a.jpg": OLD}
 
 
 def test_an_upload_that_s3_does_not_hold_as_it_was_read_is_made_again(host: Host) -> None:
