@@ -346,9 +346,9 @@ def a_large_one(aws: Side, body: bytes = LARGE, **extra: Any) -> tuple[ObjectVer
 def test_a_copy_in_parts_goes_on_where_the_last_call_ended_and_keeps_what_is_known(
     aws: Side, in_parts: S3Uploads
 ) -> None:
-    upload, source = a_large_one(
-        aws, ContentType="video/mp4", Metadata={"by": "me"}, Tagging="a=b", StorageClass="STANDARD_IA"
-    )
+    described: dict[str, Any] = {"ContentType": "video/mp4", "Metadata": {"by": "me"}, "Tagging": "a=b"}
+    elsewhere = {"StorageClass": "STANDARD_IA", "WebsiteRedirectLocation": "https://example.org/"}
+    upload, source = a_large_one(aws, **described, **elsewhere)
     more: dict[str, Any] = {"source": source, "onto": None}
     assert in_parts.copy(UPLOADS, upload, KEY, until=NOW, **more) is NotCopied.UNFINISHED
     [begun] = clients.s3().list_multipart_uploads(Bucket=CONTENT)["Uploads"]
@@ -360,6 +360,8 @@ def test_a_copy_in_parts_goes_on_where_the_last_call_ended_and_keeps_what_is_kno
     found = in_parts.describe(CONTENT, standing)
     for name in ("content_type", "user_metadata", "tags", "storage_class", "size_bytes"):
         assert getattr(found, name) == getattr(source, name), name
+    assert source.website_redirect
+    assert not found.website_redirect, "S3 does not copy it in one go either"
     assert begun["Key"] == KEY
     assert "Uploads" not in clients.s3().list_multipart_uploads(Bucket=CONTENT)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,8 @@ class S3Uploads:
                     return self._copy_whole(content_key, source, origin, condition)
                 assert source, "a copy in parts has to be told what the object is like"
                 cut = self._cut(bucket, version, source)
+                # S3 leaves it out of a copy in one go (API reference, "CopyObject"), and so of all smaller uploads.
+                source = replace(source, website_redirect="")
                 answer = PartCopier(self.copies, self.clock, cut).copy(
                     self.content_bucket, content_key, source=source, pinned=origin, condition=condition, until=until
                 )
