@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 
 from neve.domain.outbox import queue_name
+from neve.errors import NeveError
 from neve_cli import clock, output
 from neve_cli.failures import PROBLEM
 from neve_cli.text import counted, iso, moment, safe, size, span
@@ -19,6 +21,9 @@ from neve_edge.journal import Journal, Summary, Trouble
 from neve_edge.outbox import SqliteOutbox
 from neve_edge.settings import Settings
 from neve_edge.spool import REFUSED
+
+if TYPE_CHECKING:
+    from types_boto3_sqs.literals import QueueAttributeNameType
 
 SHOWN = 10
 LATE = timedelta(hours=1)
@@ -36,7 +41,11 @@ class Unsent:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """All that `neve edge status` tells. `queue` is about how many announcements wait in the queue; None: not asked."""
+    """All that `neve edge status` tells.
+
+    `queue` is about how many announcements are in the queue, worked on or not; None if it was not asked, or could not
+    be, for the reason in `queue_problem`.
+    """
 
     host: str
     journal: str
@@ -46,12 +55,15 @@ class Status:
     unsent: Sequence[Unsent]
     refused_lists: Sequence[str]
     queue: int | None
+    queue_problem: str
 
     @property
     def problems(self) -> list[str]:
         """What needs a person, each with what to do."""
         found: list[str] = []
         read = self.summary
+        if self.queue_problem:
+            found.append(f"the shared queue cannot be asked: {self.queue_problem}")
         if read and read.oldest and self.now - read.oldest > LATE:
             found.append(
                 f"a file has waited since {moment(read.oldest)}: is `neve edge run` or `work` running "
@@ -90,12 +102,13 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
 
 def read_status(settings: Settings, now: datetime) -> Status:
     """The status of this host. Without a journal nothing was ever announced here."""
-    queue = _queue_depth(settings) if settings.queue else None
+    queue, queue_problem = _queue_depth(settings) if settings.queue else (None, "")
     common: dict[str, Any] = {
         "host": settings.host,
         "journal": str(settings.journal),
         "now": now,
         "queue": queue,
+        "queue_problem": queue_problem,
         "refused_lists": sorted(str(path) for path in (settings.spool / REFUSED).glob("*.jsonl")),
     }
     if not settings.journal.exists():
@@ -132,12 +145,22 @@ def status_fields(read: Status) -> dict[str, Any]:
     }
 
 
-def _queue_depth(settings: Settings) -> int:
-    with closing(Agent(settings)) as agent:
-        answer = agent.deployed.sqs.get_queue_attributes(
-            QueueUrl=agent.deployed.outputs["AnnouncementsQueue"], AttributeNames=["ApproximateNumberOfMessages"]
-        )
-    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+def _queue_depth(settings: Settings) -> tuple[int | None, str]:
+    """(how many announcements are in the queue, or why that cannot be told)."""
+    names: list[QueueAttributeNameType] = [
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesNotVisible",  # worked on, or put off
+        "ApproximateNumberOfMessagesDelayed",
+    ]
+    try:
+        with closing(Agent(settings)) as agent:
+            answer = agent.deployed.sqs.get_queue_attributes(
+                QueueUrl=agent.deployed.outputs["AnnouncementsQueue"],
+                AttributeNames=names,
+            )
+    except (BotoCoreError, ClientError, NeveError) as error:
+        return None, str(error)
+    return sum(int(count) for count in answer["Attributes"].values()), ""
 
 
 def _show(settings: Settings, read: Status) -> None:
@@ -152,7 +175,7 @@ def _show(settings: Settings, read: Status) -> None:
     else:
         _show_summary(read.summary, read.now)
     if read.queue is not None:
-        typer.echo(f"queue        about {counted(read.queue, 'announcement')} for all hosts")
+        typer.echo(f"queue        about {counted(read.queue, 'announcement')} of all hosts")
     for each in read.unsent:
         typer.echo(f"unsent       {counted(each.entries, 'message')} for {each.queue}, since {moment(each.oldest_at)}")
     for trouble in read.troubles:

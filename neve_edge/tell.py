@@ -6,9 +6,8 @@ import errno
 import os
 from pathlib import Path
 
-from neve_edge.announcement import Found
-from neve_edge.opening import NotRegular
-from neve_edge.ready import look
+from neve_edge.announcement import Found, seen
+from neve_edge.opening import NotRegular, open_file
 from neve_edge.scan import is_ignored, is_private
 from neve_edge.settings import Settings
 
@@ -16,7 +15,8 @@ from neve_edge.settings import Settings
 def found(settings: Settings, path: Path, *, keep: bool = False) -> Found:
     """The file at an absolute path, to be announced. Raises ValueError, with the reason, if it cannot be.
 
-    Nobody is asked whether it is finished: who announces it says so, and who works on it looks again.
+    Nobody is asked whether it is finished: who announces it says so, and who works on it looks again. In an application
+    that would have a lease and its signal come up.
     """
     placed = settings.place(path)
     if placed is None:
@@ -29,7 +29,7 @@ def found(settings: Settings, path: Path, *, keep: bool = False) -> Found:
         raise ValueError(f"a pattern in `ignore` of the folder {folder.name} matches it")
     key = folder.key_of(relative)
     try:
-        sight = look(folder, relative)
+        descriptor = open_file(folder.path, relative)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError("it is not there") from None
     except IsADirectoryError:
@@ -40,4 +40,7 @@ def found(settings: Settings, path: Path, *, keep: bool = False) -> Found:
         if error.errno == errno.ELOOP:
             raise ValueError("it is a symbolic link, and those are not followed") from None
         raise ValueError(f"it cannot be read by uid {os.geteuid()}: {error.strerror}") from None
-    return Found(folder=folder.name, path=relative, key=key, seen=sight.seen, keep=keep)
+    try:
+        return Found(folder=folder.name, path=relative, key=key, seen=seen(os.fstat(descriptor)), keep=keep)
+    finally:
+        os.close(descriptor)

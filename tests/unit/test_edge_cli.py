@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from typer.testing import CliRunner, Result
 
 import neve_edge
@@ -97,6 +98,23 @@ def test_status_tells_what_waits_and_what_needs_a_person(site: Path, monkeypatch
     assert (read["ok"], read["waiting"], read["waiting_bytes"], read["unsent"]) == (False, 1, 5, [])
     assert len(read["problems"]) == 2
     assert run("status").exit_code == 1
+
+
+def test_status_tells_what_this_host_knows_also_while_it_is_cut_off(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(_: Agent) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    (site / "a").write_bytes(b"12345")
+    run("announce", site / "a")
+    file = site.parent / "edge.toml"
+    file.write_text("queue = true\n" + file.read_text())
+    monkeypatch.setattr(Agent, "deployed", property(cut_off))
+    told = run("status")
+    assert told.exit_code == 1
+    assert "waiting      1 file, 5 B" in told.stdout
+    assert "the shared queue cannot be asked" in told.stdout
 
 
 def test_units_are_printed(site: Path) -> None:
@@ -237,6 +255,18 @@ def test_an_application_announces_what_is_then_kept_for_good(site: Path) -> None
     with pytest.raises(ValueError, match="not there"):
         neve_edge.announce(site / "gone", site / "b")
     assert waiting(site) == 2
+
+
+def test_an_application_that_announces_takes_no_lease_and_gets_no_signal(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any) -> None:
+        raise AssertionError("a lease, or a signal, in an application")
+
+    (site / "a").write_bytes(b"x")
+    monkeypatch.setattr("fcntl.fcntl", asked)
+    monkeypatch.setattr(signal, "signal", asked)
+    assert neve_edge.announce(site / "a") == 1
 
 
 def test_an_application_without_settings_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
