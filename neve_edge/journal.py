@@ -490,12 +490,13 @@ class Journal:
     # -- Owners
 
     def _hold_name(self) -> None:
-        """Lock this process's name, before the first row is under it."""
-        with self._lock:
+        """Lock this process's name, before the first row is under it. Processes of other users may look at it."""
+        with self._lock, _refusing():
             if self._held < 0:
                 folder = _owners(self._path)
                 folder.mkdir(exist_ok=True)
-                self._held = os.open(folder / self.owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._held = os.open(folder / self.owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                os.fchmod(self._held, 0o644)
                 fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _bury(self, *, at_once: bool = False) -> None:
@@ -513,9 +514,11 @@ class Journal:
     def _is_dead(self, owner: str) -> bool:
         lock = _owners(self._path) / owner
         try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return True
+        except PermissionError:
+            return False  # its own user, or root, may see more
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -529,7 +532,7 @@ class Journal:
         with self._transaction() as database:
             database.execute("UPDATE announced SET owner = '' WHERE owner = ?", (owner,))
             database.execute("UPDATE moves SET owner = '' WHERE owner = ?", (owner,))
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):  # one that is left over does no harm
             (_owners(self._path) / owner).unlink()
 
     @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,6 +151,35 @@ def test_what_a_dead_process_had_is_free_at_once_and_a_living_one_keeps_its_own(
     assert names(other) == ["a"]
     locks = list((other._path.with_name("edge.db-owners")).iterdir())
     assert {lock.name for lock in locks} == {living.owner, other.owner}
+
+
+def test_what_a_dead_process_of_root_had_is_free_for_an_agent_of_another_user(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = os.umask(0o077)
+    try:
+        root, agent, locked = opened(), opened(), opened()
+        root.put([found("a"), found("b")])
+        assert names(root, 1) == ["a"]
+    finally:
+        os.umask(before)
+    lock = tmp_path / "edge.db-owners" / root.owner
+    assert lock.stat().st_mode & 0o777 == 0o644
+    assert names(locked, 1) == ["b"]
+    real = os.open
+
+    def as_others(path: Any, flags: int, *more: Any, **how: Any) -> int:
+        if os.fspath(path) == os.fspath(lock) and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        if os.fspath(path).endswith(locked.owner):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, flags, *more, **how)
+
+    os.close(root._held)
+    root._held = -1
+    monkeypatch.setattr(os, "open", as_others)
+    agent._buried_at = 0.0
+    assert names(agent) == ["a"], "of the one that cannot be seen nothing is taken"
 
 
 def test_a_process_that_closes_gives_back_what_it_had(opened: Open) -> None:
