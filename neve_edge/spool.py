@@ -15,8 +15,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from neve_edge.announcement import Found
 from neve_edge.announcements import Announcements
@@ -31,14 +32,19 @@ REFUSED = "refused"
 LINE_BYTES = 32_768
 """PATH_MAX is 4,096 bytes, of which JSON makes up to 24,576."""
 AT_ONCE = 500
+_REMEMBERED = 1_000
+"""So many lists that cannot be taken, or removed, are remembered: each is told of, and announced, once."""
 
 
 @dataclass
 class Spool:
-    """The lists in the spool folder of these settings."""
+    """The lists in the spool folder of these settings. One that cannot be taken holds up no other."""
 
     settings: Settings
     announcements: Announcements
+    _told: set[str] = field(default_factory=set)
+    _stuck: set[tuple[str, int, int]] = field(default_factory=set)
+    """Lists that were announced and cannot be removed."""
 
     def drain(self) -> int:
         """Announce what the lists name; how many lists were taken. Raises Transient: the rest stays for the next time.
@@ -48,22 +54,37 @@ class Spool:
         lists = 0
         with os.scandir(self.settings.spool) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
+                if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+                    continue
+                try:
                     lists += self._take(entry.name)
+                except OSError as error:
+                    self._tell(entry.name, error)
         return lists
+
+    def _tell(self, name: str, error: OSError) -> None:
+        if name in self._told:
+            return
+        _remember(self._told, name)
+        _LOG.error(
+            "cannot take a list in the spool list=%r why=%r remedy=%r",
+            name,
+            f"{error.strerror}: {error.filename}",
+            f"let this user (uid {os.geteuid()}) read and remove lists, and write to {REFUSED}/",
+        )
 
     def _take(self, name: str) -> bool:
         try:
             descriptor = open_file(self.settings.spool, name)
         except FileNotFoundError:  # another agent on this host was faster
             return False
-        except OSError as error:
-            _LOG.warning("cannot read a list in the spool list=%r why=%r", name, str(error.strerror))
-            return False
         with os.fdopen(descriptor, "rb") as file:
             if writer(file.fileno()) is Writer.SOME:  # it was not written elsewhere and renamed, as it should have been
                 return False
             stat = os.fstat(file.fileno())
+            itself = (name, stat.st_ino, stat.st_mtime_ns)
+            if itself in self._stuck:
+                return False
             refused = _Refused(self.settings.spool / REFUSED / f"{name}.{stat.st_ino}.{stat.st_mtime_ns}.jsonl")
             taken = 0
             batch: list[Found] = []
@@ -80,10 +101,20 @@ class Spool:
                 taken += len(batch)
                 self.announcements.put(batch)
             refused.close()
-        with suppress(FileNotFoundError):
-            (self.settings.spool / name).unlink()
+        try:
+            with suppress(FileNotFoundError):
+                (self.settings.spool / name).unlink()
+        except OSError:
+            _remember(self._stuck, itself)
+            raise
         _LOG.info("took a list from the spool list=%r files=%d refused=%d", name, taken, refused.lines)
         return True
+
+
+def _remember(these: set[Any], one: object) -> None:
+    if len(these) >= _REMEMBERED:
+        these.clear()
+    these.add(one)
 
 
 def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from neve_edge import watch as watching
+from neve_edge.opening import open_file
 from neve_edge.spool import LINE_BYTES, Spool
 from neve_edge.watch import Events, Watch
 from tests.edge_folders import MemoryAnnouncements, settings_for
@@ -222,6 +224,34 @@ def test_a_list_stays_until_it_is_announced(tmp_path: Path) -> None:
     assert announcements.paths == ["a"]
     assert [each.name for each in folder.iterdir()] == ["refused"]
     assert len(list((folder / "refused").iterdir())) == 1
+
+
+def test_a_list_that_cannot_be_read_or_removed_holds_up_no_other_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool, announcements, folder = spool_of(tmp_path)
+    for name in "abc":
+        (tmp_path / "site" / name).write_bytes(b"x")
+        drop(folder, name, f"{tmp_path}/site/{name}\n".encode())
+    unlink, open_list = Path.unlink, open_file
+
+    def remove(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "a":
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, missing_ok)
+
+    def read(path: Path, name: str) -> int:
+        if name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return open_list(path, name)
+
+    monkeypatch.setattr(Path, "unlink", remove)
+    monkeypatch.setattr("neve_edge.spool.open_file", read)
+    for _ in range(3):
+        spool.drain()
+    assert announcements.paths == ["a", "c"]
+    assert sorted(each.name for each in folder.iterdir()) == ["a", "b"]
+    assert caplog.text.count("cannot take a list") == 2
 
 
 def test_a_list_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
