@@ -33,7 +33,8 @@ class Folder:
 
     `ignore` has patterns of names, or of whole relative paths if they have a slash. A file that nobody is known to
     write to is finished when it has not changed for `quiet_s`. Its remains are kept for `keep_days`, 0 for not at all.
-    `host_url` is where this host serves the folder, with a slash at its end, or "".
+    `host_url` is where this host serves the folder, with a slash at its end, or "". `inner_prefixes` are those of other
+    folders that begin with this one's `key_prefix`: keys that begin with them are those folders' own.
     """
 
     name: str
@@ -44,11 +45,16 @@ class Folder:
     attic: Path
     keep_days: int
     host_url: str
+    inner_prefixes: tuple[str, ...] = ()
 
     def key_of(self, path: str) -> str:
         """The key of the file at a relative path. Raises ValueError, with the reason, if it can have none."""
         key = self.key_prefix + path
         refuse_key(key)
+        if key.startswith(self.inner_prefixes):
+            raise ValueError(
+                f"its key would be {key}, which by its key_prefix belongs to another [[folder]]: rename what it is in"
+            )
         return key
 
 
@@ -165,7 +171,14 @@ def _settings(reader: _Reader, document: dict[str, Any], chosen: Sequence[Path])
     watched = _chosen(reader, folders, chosen, top) if chosen else folders
     folders += [folder for folder in watched if folder not in folders]
     _together(reader, folders)
-    return replace(settings, folders=tuple(folders), watched=tuple(watched))
+    apart = {folder.path: _apart(folder, folders) for folder in folders}
+    return replace(settings, folders=tuple(apart.values()), watched=tuple(apart[folder.path] for folder in watched))
+
+
+def _apart(folder: Folder, folders: Sequence[Folder]) -> Folder:
+    """With what tells its keys from those of the others: a file of one must never take the place of another's."""
+    prefixes = {each.key_prefix for each in folders if each.key_prefix.startswith(folder.key_prefix)}
+    return replace(folder, inner_prefixes=tuple(sorted(prefixes - {folder.key_prefix})))
 
 
 def _home_state() -> Path:

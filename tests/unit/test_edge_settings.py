@@ -137,6 +137,18 @@ def test_folders_whose_files_would_take_each_others_place_are_refused(tmp_path: 
     assert told.startswith(f"{key}: {tmp_path}/a and {tmp_path}/b have the same")
 
 
+def test_no_file_of_one_folder_has_a_key_of_another(tmp_path: Path) -> None:
+    tables = ""
+    for name, prefix in (("site", ""), ("media", "media/"), ("old", "media/old/")):
+        (tmp_path / name).mkdir()
+        tables += f'[[folder]]\npath = "{tmp_path}/{name}"\nkey_prefix = "{prefix}"\n'
+    site, media, old = load(written(tmp_path, tables)).folders
+    assert (site.key_of("a"), media.key_of("older"), old.key_of("a")) == ("a", "media/older", "media/old/a")
+    for folder, path in ((site, "media/a"), (site, "media/old/a"), (media, "old/a")):
+        with pytest.raises(ValueError, match="belongs to another"):
+            folder.key_of(path)
+
+
 def test_a_folder_in_another_is_refused(tmp_path: Path) -> None:
     (tmp_path / "site" / "b").mkdir(parents=True)
     file = written(tmp_path, f'[[folder]]\npath = "{tmp_path}/site"\n')
