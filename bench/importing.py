@@ -1,8 +1,8 @@
 """(n) A tree of small files into a bucket: `neve edge import` against `aws s3 cp --recursive` and `rclone copy`.
 
-Each client verifies as it does by default. They take turns on one server, each with a bucket of its own that is plain and
-versioned. No stacks: so what is run of neve is the command from its finder to its verification, and what would wait for a
-pointer ends there, as files do that are kept.
+Each client verifies as it does by default. They take turns on one server, each with a bucket of its own that is plain
+and versioned. No stacks: so what is run of neve is the command from its finder to its verification, and what would wait
+for a pointer ends there, as files do that are kept.
 """
 
 from __future__ import annotations
