@@ -347,7 +347,7 @@ def test_a_copy_in_parts_goes_on_where_the_last_call_ended_and_keeps_what_is_kno
     aws: Side, in_parts: S3Uploads
 ) -> None:
     described: dict[str, Any] = {"ContentType": "video/mp4", "Metadata": {"by": "me"}, "Tagging": "a=b"}
-    elsewhere = {"StorageClass": "STANDARD_IA", "WebsiteRedirectLocation": "https://example.org/"}
+    elsewhere: dict[str, Any] = {"StorageClass": "STANDARD_IA", "WebsiteRedirectLocation": "https://example.org/"}
     upload, source = a_large_one(aws, **described, **elsewhere)
     more: dict[str, Any] = {"source": source, "onto": None}
     assert in_parts.copy(UPLOADS, upload, KEY, until=NOW, **more) is NotCopied.UNFINISHED
