@@ -124,6 +124,9 @@ def test_units_are_printed(site: Path) -> None:
         unit = run("units", name).stdout
         for line in ("Restart=always", "KillSignal=SIGTERM", "ExecStart=/usr/local/bin/neve edge "):
             assert line in unit
+        assert ("CAP_DAC_OVERRIDE CAP_FOWNER CAP_LEASE" in unit) == (
+            name in {"neve-edge.service", "neve-edge-work.service"}
+        )
     assert run("units", "nonsense").exit_code == 2
 
 
