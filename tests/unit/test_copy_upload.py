@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from neve.domain.events import parse
-from neve.domain.layout import Layout
+from neve.domain.layout import Layout, content_key
 from neve.domain.parked import Reason
 from neve.domain.pointer import InContent, OnHost
 from neve.domain.upload import LOOK_BYTES, parse_release
@@ -300,6 +300,24 @@ def test_an_upload_that_is_gone_by_the_time_it_is_copied_is_nobodys_loss_if_a_la
     cloud.uploads.copy = after_the_other  # type: ignore[method-assign]
     assert cloud.copy(first).ending is Ending.SUPERSEDED
     cloud.require_settled()
+
+
+@pytest.mark.parametrize("body", [b"mine", b"theirs"])
+@pytest.mark.parametrize("now", Layout)
+def test_a_file_is_never_put_in_the_place_of_one_that_came_by_another_layout(now: Layout, body: bytes) -> None:
+    """The keys of the two layouts can meet; whoever may choose a name must not take another file's place by it."""
+    stored = content_key(KEY, Layout.HASHED)
+    before, theirs, mine = (Layout.HASHED, KEY, stored) if now is Layout.AS_IS else (Layout.AS_IS, stored, KEY)
+    cloud = Cloud(layout=before)
+    cloud.copy(cloud.put(b"theirs", key=theirs))
+    cloud.layout = now
+    upload = cloud.put(body, key=mine)
+    assert cloud.copy(upload).ending is Ending.PARKED
+    assert cloud.reasons == [Reason.SOURCE_UNFIT]
+    assert cloud.uploads.served(CONTENT, stored) == b"theirs"
+    assert cloud.copy(cloud.put(b"theirs again", key=theirs)).ending is Ending.COPIED
+    assert cloud.copy(upload).ending is not Ending.PARKED, "it has moved to where the layout puts it"
+    assert cloud.uploads.served(CONTENT, stored) == body
 
 
 # Proof

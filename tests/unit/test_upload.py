@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from neve.domain.layout import Layout, application_key, content_key
+from neve.domain.layout import Layout, application_key, content_key, keys_at
 from neve.domain.manifest import Source
 from neve.domain.parked import Parked, Reason
 from neve.domain.pointer import InContent, OnHost, covers, names
@@ -51,6 +51,11 @@ def test_a_layout_leads_there_and_back(key: str, layout: Layout) -> None:
 @pytest.mark.parametrize("stored", ["a", "00/00/", "00/00/a"])
 def test_what_the_hashed_layout_would_not_put_there_is_nobodys_file(stored: str) -> None:
     assert application_key(stored, Layout.HASHED) is None
+
+
+def test_keys_of_the_two_layouts_can_meet() -> None:
+    assert keys_at("a/b") == {"a/b"}
+    assert keys_at("c1/4c/a/b") == {"a/b", "c1/4c/a/b"}
 
 
 def test_an_upload_goes_under_its_own_key_or_one_made_of_its_hash() -> None:

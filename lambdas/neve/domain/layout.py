@@ -35,6 +35,11 @@ def content_key(key: str, layout: Layout) -> str:
     return f"{digits[:2]}/{digits[2:4]}/{key}"
 
 
+def keys_at(stored: str) -> set[str]:
+    """What the application may call the file at `stored`, by one layout or the other: its keys can meet."""
+    return {key for layout in Layout if (key := application_key(stored, layout))}
+
+
 def application_key(stored: str, layout: Layout) -> str | None:
     """What the application calls the file at `stored`; None if no file of the application can lie there."""
     if layout is Layout.AS_IS:

@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from neve.domain.events import announcements
 from neve.domain.large import SINGLE_COPY_BYTES, proven
-from neve.domain.layout import Layout
+from neve.domain.layout import Layout, keys_at
 from neve.domain.manifest import Source
 from neve.domain.parked import Parked, reason_for
 from neve.domain.pointer import InContent, Pointer, covers, names
@@ -35,7 +35,7 @@ from neve.domain.upload import (
     version_named_by,
 )
 from neve.domain.version import NULL_VERSION, ObjectVersion
-from neve.errors import NeveError, SourceDamaged, SourceUnavailable, SourceUnproven, Transient
+from neve.errors import NeveError, SourceDamaged, SourceUnavailable, SourceUnfit, SourceUnproven, Transient
 from neve.ports import Archives, ContentCopy, Files, NotCopied, ParkingLot, Pointers, Queue, Uploads
 
 TRIES = 5
@@ -140,6 +140,8 @@ class UploadCopier:
         source = self._describe(upload) if needs_look(upload) else None
         onto = self.uploads.current(self.content_bucket, content_key) if isinstance(pointer, InContent) else None
         for _ in range(TRIES):
+            if onto and (not isinstance(pointer, InContent) or pointer.content_key != content_key):
+                self._require_own(upload.key, content_key)
             if onto and onto.size_bytes == upload.size_bytes:
                 source = source or self._describe(upload)
                 if self._stands(source, onto):
@@ -153,6 +155,13 @@ class UploadCopier:
             source = self._describe(upload)  # raises if it is the source that is gone
             onto = self.uploads.current(self.content_bucket, content_key)
         raise Transient(f"{content_key!r} is being written by others")
+
+    def _require_own(self, key: str, content_key: str) -> None:
+        """Raises SourceUnfit if what stands there is another file, which came by a layout that was set before."""
+        for other in keys_at(content_key) - {key}:
+            pointer = self.pointers.get(other)
+            if isinstance(pointer, InContent) and pointer.content_key == content_key:
+                raise SourceUnfit(f"{content_key!r} is where the file {other!r} lies since key_layout was changed")
 
     def _stands(self, source: Source, standing: ObjectVersion) -> bool:
         try:
