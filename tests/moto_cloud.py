@@ -146,6 +146,17 @@ class MotoCloud:
     kill_at: int = 0
     kill_after: bool = False
 
+    def state(self) -> MotoState:
+        """What stands in this cloud now."""
+        return MotoState.now(self.glacier)
+
+    def begin_again(self, state: MotoState) -> None:
+        """Have everything be as it was, and the functions start anew."""
+        state.again()
+        self.calls = self.kill_at = 0
+        self.called.clear()
+        _forget()
+
     # What the content bucket does
 
     def upload(self, key: str, body: bytes, *, bucket: str = CONTENT, **extra: Any) -> ObjectVersion:

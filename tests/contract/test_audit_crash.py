@@ -23,7 +23,8 @@ from neve.domain.audit import DRAW, SWEEP, AuditRequest, Cause, RunRequest, rend
 from neve.domain.index import ArchiveRow
 from neve.domain.restore import render_thawed
 from neve.domain.verdict import Verdict
-from tests.moto_cloud import ARCHIVE, AUDITS, CONTENT, RESTORES, Killed, MotoCloud, moto_cloud
+from tests.moto_cloud import ARCHIVE, CONTENT, Killed, MotoCloud, moto_cloud
+from tests.moto_state import MotoState
 
 TARGET = 4_000
 BODIES = {"deleted": b"d" * 800, "flipped": b"f" * 900}
@@ -37,21 +38,7 @@ class World:
 
     cloud: MotoCloud
     archive: ArchiveRow
-
-    def begin_again(self) -> None:
-        """Undo every audit: archiving anew for each death would take most of the time."""
-        dynamodb, sqs = clients.dynamodb(), clients.sqs()
-        for table in (AUDITS, RESTORES):
-            for item in dynamodb.scan(TableName=table)["Items"]:
-                dynamodb.delete_item(TableName=table, Key={name: item[name] for name in ("pk", "sk")})
-        url = self.cloud.urls["alerts"]
-        for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        self.cloud.glacier.forget()
-        self.cloud.glacier.asked.clear()
-        self.cloud.calls = self.cloud.kill_at = 0
-        self.cloud.called.clear()
-        start_audit.starter.cache_clear()  # it draws the same archives in every life
+    state: MotoState
 
 
 @contextmanager
@@ -66,7 +53,7 @@ def archived_world() -> Iterator[World]:
         stored = region.get_object(ARCHIVE, row.object_key, version_id=row.object_version_id)
         assert stored
         stored.value = stored.value.replace(BODIES["flipped"], b"g" + BODIES["flipped"][1:])  # type: ignore[misc]  # it has a setter
-        yield World(cloud, row)
+        yield World(cloud, row, cloud.state())
 
 
 def run(cloud: MotoCloud) -> int:
@@ -123,8 +110,8 @@ def verify(cloud: MotoCloud, archive: ArchiveRow) -> None:
 
 def live_through(world: World, *, kill_at: int, kill_after: bool) -> int:
     """One life with a death in it: how often the process died."""
-    world.begin_again()
     cloud = world.cloud
+    cloud.begin_again(world.state)
     cloud.queue("audits").send(DRAW)
     cloud.queue("audits").send(render_run_request(RunRequest(id=ASKED, archives=(1,))))
     cloud.kill_at, cloud.kill_after = kill_at, kill_after
@@ -137,23 +124,17 @@ def live_through(world: World, *, kill_at: int, kill_after: bool) -> int:
     return deaths
 
 
-@pytest.fixture(scope="module")
-def writes() -> list[int]:
-    """Which calls to AWS change something there, in a life without a death."""
-    with archived_world() as world:
-        assert live_through(world, kill_at=0, kill_after=False) == 0
-        return world.cloud.writes
-
-
 HALVES = 2
 """The deaths are dealt out to so many tests, which run side by side."""
 
 
 @pytest.mark.parametrize("half", range(HALVES))
-def test_dying_after_any_call_to_aws_loses_and_doubles_nothing(half: int, writes: list[int]) -> None:
+def test_dying_after_any_call_to_aws_loses_and_doubles_nothing(half: int) -> None:
     """Dying before a call, or after one that reads, is dying after the last that wrote: AWS cannot tell them apart."""
-    assert len(writes) > 20
     with archived_world() as world:
+        assert live_through(world, kill_at=0, kill_after=False) == 0
+        writes = world.cloud.writes
+        assert len(writes) > 20
         for number in [0, *writes][half::HALVES]:  # 0: before the first call
             deaths = live_through(world, kill_at=max(number, 1), kill_after=number > 0)
             assert deaths == 1, f"call {number}"

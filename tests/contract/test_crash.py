@@ -6,7 +6,6 @@ stands that no row knows, but for a void bundle's manifest or tar.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,12 +16,6 @@ from neve.domain.version import ObjectVersion
 from tests.moto_cloud import ARCHIVE, Killed, MotoCloud, moto_cloud
 
 TARGET = 4_000
-
-
-@pytest.fixture
-def cloud() -> Iterator[MotoCloud]:
-    with moto_cloud(target_bytes=TARGET) as made:
-        yield made
 
 
 def upload_some(cloud: MotoCloud) -> list[ObjectVersion]:
@@ -67,10 +60,8 @@ def verify(cloud: MotoCloud, versions: list[ObjectVersion]) -> None:
     assert not orphans
 
 
-def live_through(cloud: MotoCloud, *, kill_at: int, kill_after: bool) -> int:
+def live_through(cloud: MotoCloud, versions: list[ObjectVersion], *, kill_at: int, kill_after: bool) -> int:
     """One life with a death in it: how often the process died."""
-    versions = upload_some(cloud)
-    cloud.announce(*versions)
     cloud.kill_at, cloud.kill_after = kill_at, kill_after
     deaths = 0
     while True:
@@ -86,27 +77,21 @@ def live_through(cloud: MotoCloud, *, kill_at: int, kill_after: bool) -> int:
     return deaths
 
 
-def test_without_a_death_everything_is_archived_once(cloud: MotoCloud) -> None:
-    assert live_through(cloud, kill_at=0, kill_after=False) == 0
-
-
-@pytest.fixture(scope="module")
-def writes() -> list[int]:
-    """Which calls to AWS change something there, in a life without a death."""
-    with moto_cloud(target_bytes=TARGET) as counted:
-        live_through(counted, kill_at=0, kill_after=False)
-        return counted.writes
-
-
 SLICES = 4
 """The deaths are dealt out to so many tests, which run side by side."""
 
 
 @pytest.mark.parametrize("part", range(SLICES))
-def test_dying_after_any_call_to_aws_loses_and_doubles_nothing(part: int, writes: list[int]) -> None:
+def test_dying_after_any_call_to_aws_loses_and_doubles_nothing(part: int) -> None:
     """Dying before a call, or after one that reads, is dying after the last that wrote: AWS cannot tell them apart."""
-    assert len(writes) > 25
-    for number in [0, *writes][part::SLICES]:  # 0: before the first call
-        with moto_cloud(target_bytes=TARGET) as cloud:
-            deaths = live_through(cloud, kill_at=max(number, 1), kill_after=number > 0)
+    with moto_cloud(target_bytes=TARGET) as cloud:
+        versions = upload_some(cloud)
+        cloud.announce(*versions)
+        state = cloud.state()
+        assert live_through(cloud, versions, kill_at=0, kill_after=False) == 0
+        writes = cloud.writes
+        assert len(writes) > 25
+        for number in [0, *writes][part::SLICES]:  # 0: before the first call
+            cloud.begin_again(state)
+            deaths = live_through(cloud, versions, kill_at=max(number, 1), kill_after=number > 0)
             assert deaths == 1, f"call {number}"

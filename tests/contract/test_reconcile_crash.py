@@ -21,32 +21,19 @@ from neve.domain.events import parse
 from neve.domain.reconcile import Outcome, PassState, StartRequest, render_start
 from neve.domain.version import ObjectVersion
 from tests.moto_cloud import AUDITS, CONTENT, FILES, Killed, MotoCloud, moto_cloud
+from tests.moto_state import MotoState
 
 PASS = "20260901T120000-aaaaaa"
 
 
 @dataclass(frozen=True)
 class World:
-    """A cloud with an archive of two files, and a version that no event told of."""
+    """A cloud with an archive of two files, a version that no event told of, and a row that is lost."""
 
     cloud: MotoCloud
     archived: list[ObjectVersion]
     missing: ObjectVersion
-
-    def begin_again(self) -> None:
-        """Undo a pass; the row of a file whose source is gone is lost once more."""
-        dynamodb, sqs = clients.dynamodb(), clients.sqs()
-        for item in dynamodb.scan(TableName=AUDITS)["Items"]:
-            dynamodb.delete_item(TableName=AUDITS, Key={name: item[name] for name in ("pk", "sk")})
-        for item in dynamodb.scan(TableName=FILES)["Items"]:
-            if bytes(item["sort"]["B"]).startswith(b"gone\0"):
-                dynamodb.delete_item(TableName=FILES, Key={"shard": item["shard"], "sort": item["sort"]})
-        for name in ("alerts", "collect"):
-            url = self.cloud.urls[name]
-            for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        self.cloud.calls = self.cloud.kill_at = 0
-        self.cloud.called.clear()
+    state: MotoState
 
 
 @contextmanager
@@ -56,7 +43,12 @@ def world() -> Iterator[World]:
         cloud.announce(*archived)
         cloud.run()
         clients.s3().delete_object(Bucket=CONTENT, Key="gone", VersionId=archived[0].version_id)
-        yield World(cloud, archived, cloud.upload("never announced", b"x"))
+        missing = cloud.upload("never announced", b"x")
+        [gone] = [
+            item for item in clients.dynamodb().scan(TableName=FILES)["Items"] if item["sort"]["B"][:5] == b"gone\0"
+        ]
+        clients.dynamodb().delete_item(TableName=FILES, Key={name: gone[name] for name in ("shard", "sort")})
+        yield World(cloud, archived, missing, cloud.state())
 
 
 def run(cloud: MotoCloud, *messages: str, after: timedelta) -> int:
@@ -78,8 +70,8 @@ def run(cloud: MotoCloud, *messages: str, after: timedelta) -> int:
 
 def live_through(made: World, *, kill_at: int, kill_after: bool) -> int:
     """One pass with a death in it, and the sweep once every lease is long over; how often the process died."""
-    made.begin_again()
     cloud = made.cloud
+    cloud.begin_again(made.state)
     cloud.kill_at, cloud.kill_after = kill_at, kill_after
     deaths = run(cloud, render_start(StartRequest(id=PASS)), after=timedelta(days=2))
     deaths += run(cloud, json.dumps({"message": "sweep"}), after=timedelta(days=3))

@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from neve.aws import clients
-from neve.aws.files_table import to_row
 from neve.domain.restore import Ending, JobState, Request, Wanted, render_request
 from neve.domain.thaw import Need, Tier
 from neve.domain.version import ObjectVersion
 from neve.flows.jobs import JobEnder
 from neve.flows.sweep_restores import RestoreSweeper
-from tests.moto_cloud import CONTENT, ELSEWHERE, FILES, RESTORES, Killed, MotoCloud, moto_cloud
+from tests.moto_cloud import CONTENT, ELSEWHERE, Killed, MotoCloud, moto_cloud
+from tests.moto_state import MotoState
 
 TARGET = 4_000
 BODIES = {
@@ -42,33 +41,7 @@ class World:
 
     cloud: MotoCloud
     versions: list[ObjectVersion]
-
-    def begin_again(self) -> None:
-        """Undo every restore: archiving anew for each death would take most of the time."""
-        s3, dynamodb, cloud = clients.s3(), clients.dynamodb(), self.cloud
-        kept = {version.version_id for version in self.versions}
-        for bucket in (CONTENT, ELSEWHERE):
-            made = s3.list_object_versions(Bucket=bucket).get("Versions", [])
-            gone = [(each["Key"], each["VersionId"]) for each in made if each["VersionId"] not in kept]
-            if gone:
-                named: Any = {"Objects": [{"Key": key, "VersionId": version_id} for key, version_id in gone]}
-                s3.delete_objects(Bucket=bucket, Delete=named)
-        for table, names in ((FILES, ("shard", "sort")), (RESTORES, ("pk", "sk"))):
-            items = dynamodb.scan(TableName=table)["Items"]
-            keys = [
-                {name: item[name] for name in names}
-                for item in items
-                if table == RESTORES or to_row(item).version_id not in kept
-            ]
-            if keys:
-                dynamodb.batch_write_item(RequestItems={table: [{"DeleteRequest": {"Key": key}} for key in keys]})
-        told = clients.sqs().receive_message(QueueUrl=cloud.urls["restored"], MaxNumberOfMessages=10)
-        for message in told.get("Messages", []):
-            clients.sqs().delete_message(QueueUrl=cloud.urls["restored"], ReceiptHandle=message["ReceiptHandle"])
-        cloud.glacier.forget()
-        cloud.glacier.asked.clear()
-        cloud.calls = cloud.kill_at = 0
-        cloud.called.clear()
+    state: MotoState
 
 
 @contextmanager
@@ -79,7 +52,7 @@ def archived_world() -> Iterator[World]:
         cloud.run()
         for key in DELETED:
             clients.s3().delete_object(Bucket=CONTENT, Key=key)
-        yield World(cloud, versions)
+        yield World(cloud, versions, cloud.state())
 
 
 def request(job: str, chunk: int, chunks: int, *items: tuple[str, str]) -> str:
@@ -191,8 +164,8 @@ def verify(cloud: MotoCloud, versions: list[ObjectVersion]) -> None:
 
 def live_through(world: World, *, kill_at: int, kill_after: bool) -> int:
     """One life with a death in it: how often the process died."""
-    world.begin_again()
     cloud = world.cloud
+    cloud.begin_again(world.state)
     for body in requests():
         cloud.queue("requests").send(body)
     cloud.kill_at, cloud.kill_after = kill_at, kill_after
@@ -202,23 +175,17 @@ def live_through(world: World, *, kill_at: int, kill_after: bool) -> int:
     return deaths
 
 
-@pytest.fixture(scope="module")
-def writes() -> list[int]:
-    """Which calls to AWS change something there, in a life without a death."""
-    with archived_world() as world:
-        assert live_through(world, kill_at=0, kill_after=False) == 0
-        return world.cloud.writes
-
-
 HALVES = 2
 """The deaths are dealt out to so many tests, which run side by side."""
 
 
 @pytest.mark.parametrize("half", range(HALVES))
-def test_dying_after_any_call_to_aws_loses_and_doubles_nothing(half: int, writes: list[int]) -> None:
+def test_dying_after_any_call_to_aws_loses_and_doubles_nothing(half: int) -> None:
     """Dying before a call, or after one that reads, is dying after the last that wrote: AWS cannot tell them apart."""
-    assert len(writes) > 30
     with archived_world() as world:
+        assert live_through(world, kill_at=0, kill_after=False) == 0
+        writes = world.cloud.writes
+        assert len(writes) > 30
         for number in [0, *writes][half::HALVES]:  # 0: before the first call
             deaths = live_through(world, kill_at=max(number, 1), kill_after=number > 0)
             assert deaths == 1, f"call {number}"
