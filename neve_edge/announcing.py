@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from neve.errors import SettingInvalid
+from botocore.exceptions import BotoCoreError, ClientError
+
+from neve.errors import SettingInvalid, Transient
 from neve_edge.agent import Agent
 from neve_edge.announcement import Found
 from neve_edge.settings import default_file, load
@@ -24,7 +27,10 @@ def announce(paths: Iterable[str | os.PathLike[str]], config: Path | None) -> in
             files.append(found(agent.settings, Path(path).absolute()))
         except ValueError as error:
             refused.append(f"{os.fspath(path)!r}: {error}")
-    news = agent.announcements.put(files) if files else 0
+    try:
+        news = agent.announcements.put(files) if files else 0
+    except (OSError, sqlite3.Error, BotoCoreError, ClientError) as error:  # whatever it is, the caller has one to catch
+        raise Transient(f"not announced: {type(error).__name__}: {error}") from error
     if refused:
         raise ValueError("not announced: " + "; ".join(refused))
     return news

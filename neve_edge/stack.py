@@ -50,7 +50,7 @@ class Deployed:
     @cached_property
     def sqs(self) -> SQSClient:
         """The SQS client."""
-        return self.session.client("sqs", config=self._config)
+        return self.session.client("sqs", config=self.brief)
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
@@ -82,7 +82,7 @@ class Deployed:
         return outputs
 
     def _described(self, name: str) -> dict[str, str]:
-        client = self.session.client("cloudformation", config=self._config)
+        client = self.session.client("cloudformation", config=self.brief)
         try:
             answer = client.describe_stacks(StackName=name)
         except ClientError as error:
@@ -93,6 +93,18 @@ class Deployed:
                 ) from error
             raise
         return {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0].get("Outputs", [])}
+
+    @property
+    def brief(self) -> Any:
+        """For what an application may wait for, and what need not succeed: seconds to connect, and two tries.
+
+        What SQS does not take goes to the outbox; what the stacks' outputs are is known from the last time.
+        """
+        from botocore.config import Config  # noqa: PLC0415
+
+        return self._config.merge(
+            Config(connect_timeout=2, read_timeout=25, retries={"mode": "standard", "total_max_attempts": 2})
+        )
 
     @cached_property
     def _config(self) -> Any:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,13 +21,15 @@ from botocore.exceptions import EndpointConnectionError
 from typer.testing import CliRunner, Result
 
 import neve_edge
-from neve.errors import SettingInvalid
+from neve.errors import NeveError, SettingInvalid
 from neve_cli import clock, edge_import
 from neve_cli.edge_run import stopped_by_signals
 from neve_cli.main import app
 from neve_edge.agent import Agent, Stopped, keep_running
 from neve_edge.announcements import Announcements
 from neve_edge.journal import Journal
+from neve_edge.settings import load
+from neve_edge.stack import Deployed
 
 
 @pytest.fixture
@@ -270,6 +273,24 @@ def test_an_application_that_announces_takes_no_lease_and_gets_no_signal(
     monkeypatch.setattr("fcntl.fcntl", asked)
     monkeypatch.setattr(signal, "signal", asked)
     assert neve_edge.announce(site / "a") == 1
+
+
+@pytest.mark.parametrize(
+    "why",
+    [sqlite3.OperationalError("unable to open"), PermissionError(13, "no"), EndpointConnectionError(endpoint_url="")],
+)
+def test_an_application_has_one_error_to_catch_and_does_not_wait_for_minutes(
+    site: Path, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    def fail(_: Agent) -> Any:
+        raise why
+
+    (site / "a").write_bytes(b"x")
+    monkeypatch.setattr(Agent, "announcements", property(fail))
+    with pytest.raises(NeveError, match="not announced"):
+        neve_edge.announce(site / "a")
+    brief = Deployed(load(site.parent / "edge.toml")).brief
+    assert brief.connect_timeout * brief.retries["total_max_attempts"] <= 5
 
 
 def test_an_application_without_settings_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
