@@ -779,7 +779,7 @@ class Outbox(Protocol):
         """Count a failure of an entry that no waiting heals, if it is still there."""
 
     def backlog(self, queue: str) -> Backlog:
-        """What waits to be sent to `queue`. It reads every entry. Eventually consistent."""
+        """What waits to be sent to `queue`. Of very many it may count fewer than there are. Eventually consistent."""
 
 
 # -- Serve -----------------------------------------------------------------------------------------------------------

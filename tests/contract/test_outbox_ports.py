@@ -171,6 +171,8 @@ def test_more_than_a_page_of_long_messages_is_read_in_order_and_counted(dynamodb
     for each in reversed(entries):
         outbox.put(each)
     assert outbox.backlog(queue).entries == 5
+    with patch("neve.aws.outbox_table.COUNTED_PAGES", 1):  # else who counts millions has no time left to tell
+        assert 1 <= outbox.backlog(queue).entries < 5
     read: list[Entry] = []
     while some := outbox.oldest(queue, 100):
         read += some
