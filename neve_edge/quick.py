@@ -298,7 +298,8 @@ def _page(body: bytes) -> Page:
 
 def _trusting() -> ssl.SSLContext:
     """What botocore trusts."""
-    return ssl.create_default_context(cafile=get_cert_path(os.environ.get("AWS_CA_BUNDLE") or True))
+    bundle: Any = os.environ.get("AWS_CA_BUNDLE") or True
+    return ssl.create_default_context(cafile=get_cert_path(bundle))
 
 
 def _is_plain(key: str) -> bool:

@@ -51,6 +51,8 @@ VERIFY_AT_ONCE = 1_000
 """A page of a listing tells of so many versions."""
 GATHER_S, VERIFY_WITHIN_S = 0.05, 3.0
 """What has been uploaded is gathered for so long, so that a transaction or a look-up serves many files."""
+BREATH_S = 0.01
+"""While many are being uploaded, to be woken for each that ends would slow the threads down that upload."""
 LET_GO_AT_ONCE = 500
 PATIENCE_S = 60.0
 """A file that has no pointer after this time is put off, and others are worked on."""
@@ -194,7 +196,9 @@ class Worker:
 
     def close(self) -> None:
         """End the threads; what was in hand is taken up again by who comes next."""
-        self._senders.shutdown(cancel_futures=True)
+        self._senders.shutdown(wait=False, cancel_futures=True)
+        self.ports.uploads.give_up()
+        self._senders.shutdown()
         self._movers.shutdown(cancel_futures=True)
 
     @property
@@ -386,6 +390,8 @@ class Worker:
             if isinstance(sent, BaseException):
                 raise sent
             ended.append((work, sent))
+            if self._uploading > self.parallel and self._ended.empty():
+                time.sleep(BREATH_S)
         self._sort(ended)
 
     def _sort(self, ended: Sequence[tuple[_Work, _Sent]]) -> None:
