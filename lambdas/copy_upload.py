@@ -23,8 +23,12 @@ from neve.config import CopyUploadConfig, read
 from neve.domain.events import parse
 from neve.domain.layout import Layout
 from neve.domain.version import ObjectVersion
-from neve.errors import EventInvalid
+from neve.errors import Busy, EventInvalid
 from neve.flows.copy_upload import Copied, UploadCopier
+
+BACK_AFTER_S = 10
+"""Behind an upload that takes more than half of the time others are not begun: the end would come in the middle of one,
+and all of the batch would count as failed. They go back, for another invocation."""
 
 
 @cache
@@ -58,8 +62,14 @@ def copier() -> UploadCopier:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Copy what the messages announce; what is no event of the uploads bucket is parked."""
     parking_lot = DynamoParkingLot(clients.dynamodb(), config().parked_table)
+    until = deadline(context)
+    half_time = now() + (until - now()) / 2
+    begun: list[str] = []
 
     def copy(record: SQSRecord) -> None:
+        if begun and now() > half_time:
+            raise Busy("the uploads before it took too long", retry_after_s=BACK_AFTER_S)
+        begun.append(record.message_id)
         try:
             announcement = parse(record.body, config().uploads_bucket, without=())
         except EventInvalid as error:
@@ -68,7 +78,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         for problem in announcement.problems:
             park_message(parking_lot, record.body, problem)
         for upload in announcement.versions:
-            _report(upload, copier().copy(upload, until=deadline(context)))
+            _report(upload, copier().copy(upload, until=until))
 
     return each_message(event, context, SqsQueue(clients.sqs(), config().uploads_queue_url), copy)
 

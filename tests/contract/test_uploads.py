@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from neve.aws import clients
+import copy_upload
+from neve.aws import clients, invocation
 from neve.aws.faults import status
 from neve.domain.parked import Reason
 from neve.domain.pointer import InContent
 from neve.domain.upload import LOOK_BYTES, render_release
 from neve.domain.version import NULL_VERSION, ObjectVersion
+from neve.flows.copy_upload import Copied, UploadCopier
 from tests.bad_keys import BAD_KEYS
 from tests.memory_uploads import rows_of
-from tests.moto_cloud import CONTENT, UPLOADS, Killed, MotoCloud, moto_cloud
+from tests.moto_cloud import CONTENT, CONTEXT, UPLOADS, Killed, MotoCloud, moto_cloud
 
 QUEUES = ("uploads", "release")
 
@@ -164,6 +166,30 @@ def test_a_copy_that_fails_for_a_while_comes_back(cloud: MotoCloud, monkeypatch:
     assert cloud.pointers.get("a") is None
     cloud.run(*QUEUES)
     require_served(cloud, upload, b"one")
+
+
+def test_uploads_behind_one_that_takes_long_go_back_and_do_not_die_with_it(
+    cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = [put(cloud, key, b"x") for key in ("a", "b", "c")]
+    cloud.arrive(*uploads)
+    late = timedelta()
+    monkeypatch.setattr(copy_upload, "now", lambda: invocation.now() + late)
+    copy = UploadCopier.copy
+
+    def slow(self: UploadCopier, upload: ObjectVersion, *, until: datetime) -> Copied:
+        nonlocal late
+        late += timedelta(seconds=CONTEXT.get_remaining_time_in_millis() / 1000 * 0.6)
+        return copy(self, upload, until=until)
+
+    monkeypatch.setattr(UploadCopier, "copy", slow)
+    monkeypatch.setattr("neve.aws.queue.SqsQueue.show_again", lambda *_: None)  # they are visible at once
+    cloud.deliver("uploads")
+    assert [key for key in "abc" if cloud.pointers.get(key)] == ["a"]
+    late = timedelta()
+    monkeypatch.undo()
+    cloud.run(*QUEUES)
+    assert all(cloud.pointers.get(key) for key in "abc")
 
 
 def live(cloud: MotoCloud, key: str, kill_at: int) -> None:
