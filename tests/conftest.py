@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import typer.testing
 from botocore.loaders import JSONFileLoader
@@ -41,6 +43,10 @@ SETTINGS: dict[str, str | int | float] = {
 
 
 ON_THE_CLOUD = ("tests/e2e/", "tests/chaos/")
+BARE = "tests/e2e/test_local_cloud.py"
+
+FIRST = "gw0"
+"""The worker that gets the most tests together, which are those on the cloud."""
 
 UNMEASURED = re.compile(r"test_(races|repair|cli|demo|recover_manifests|(bench|local)_\w+|\w+_(cli|flows?|mended))\.py")
 """Unit tests that run whole flows, in thousands of orders, or commands: the domain has to be covered by the others."""
@@ -49,15 +55,27 @@ UNMEASURED = re.compile(r"test_(races|repair|cli|demo|recover_manifests|(bench|l
 class CloudTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Keeps what needs the local cloud on one worker, in its order: a second cloud would only cost time.
 
+    What needs one with nothing deployed, or its own, is kept on another. Both come first: most tests are the longest.
     `--dist loadgroup` is meant for this, but pytest-xdist 3.8 does not group under pytest 9.2.
     """
 
+    @property
+    def nodes(self) -> list[Any]:
+        """The workers: work is handed out in this order, the largest first."""
+        return sorted(super().nodes, key=lambda node: node.gateway.id)
+
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(BARE):
+            return BARE
         return "cloud" if nodeid.startswith(ON_THE_CLOUD) else nodeid
 
 
-def pytest_configure() -> None:
-    """Read once what every client and every command of the tests' process is made from."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the worker with the local cloud go first; read once what each client and each command is made from."""
+    if getattr(config, "workerinput", {}).get("workerid", FIRST) != FIRST:
+        os.nice(10)  # a function of the cloud that starts has seconds, all else has time
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("busy")  # how long an example takes says who else is at work
     read = functools.cache(JSONFileLoader().load_file)
 
     def load_file(_: JSONFileLoader, file_path: str) -> Any:
@@ -82,12 +100,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def settings() -> dict[str, str | int | float]:
-    """The settings that the stacks are deployed with."""
-    return SETTINGS
-
-
-@pytest.fixture(scope="session")
 def cdn() -> Iterator[ContentCdn]:
     """The double of the distribution Content, to which Resolve redirects. Nothing is deployed yet when it starts."""
     with ContentCdn().running() as running:
@@ -95,13 +107,21 @@ def cdn() -> Iterator[ContentCdn]:
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory, cdn: ContentCdn) -> Iterator[LocalCloud]:
-    """The running local cloud, the stacks deployed with SETTINGS, and the buckets that these name."""
+def settings(cdn: ContentCdn) -> dict[str, str | int | float]:
+    """What the stacks are deployed with; who deploys them again with the same changes nothing."""
+    return {**SETTINGS, "cdn_urls": cdn.url}
+
+
+@pytest.fixture(scope="session")
+def cloud(
+    tmp_path_factory: pytest.TempPathFactory, cdn: ContentCdn, settings: dict[str, str | int | float]
+) -> Iterator[LocalCloud]:
+    """The running local cloud, the stacks deployed with `settings`, and the buckets that these name."""
     with LocalCloud(tmp_path_factory.mktemp("local") / "cloud", port=0, tied=True) as running:
         s3 = running.session().client("s3")
         for bucket in (OTHER_BUCKET, UPLOADS_BUCKET):
             s3.create_bucket(Bucket=bucket)
-        outputs = running.deploy({**SETTINGS, "cdn_urls": cdn.url})
+        outputs = running.deploy(settings)
         cdn.serve(s3, [outputs["ContentBucket"], outputs["UploadsBucket"]])
         yield running
     running.wipe()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.deployed import Stacks, policy
@@ -15,8 +17,8 @@ def operator(stacks: Stacks) -> dict[str, str]:
     session = stacks.cloud.session()
     iam = session.client("iam")
     role = iam.create_role(RoleName="Operator", AssumeRolePolicyDocument=policy(TRUST))["Role"]["Arn"]
-    for attached in ("NeveObserverPolicy", "NeveOperatorPolicy"):
-        iam.attach_role_policy(RoleName="Operator", PolicyArn=stacks.outputs[attached])
+    for name in ("NeveObserverPolicy", "NeveOperatorPolicy"):
+        iam.attach_role_policy(RoleName="Operator", PolicyArn=stacks.outputs[name])
     given = session.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
     return {
         **stacks.cloud.environment(),
@@ -24,3 +26,17 @@ def operator(stacks: Stacks) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
         "AWS_SESSION_TOKEN": given["SessionToken"],
     }
+
+
+@pytest.fixture(scope="module")
+def attached(stacks: Stacks) -> Iterator[None]:
+    """The uploads bucket tells CopyUpload what comes; other tests put there what no function is to touch."""
+    bucket = stacks.outputs["UploadsBucket"]
+    queue = stacks.sqs.get_queue_attributes(QueueUrl=stacks.outputs["UploadsQueue"], AttributeNames=["QueueArn"])
+    told = {"QueueArn": queue["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    stacks.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    stacks.s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [told]}
+    )
+    yield
+    stacks.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})

@@ -53,7 +53,7 @@ def made(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def good(cloud: LocalCloud, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def good(cloud: LocalCloud, settings: Settings, attached: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A run of 38 files, one of them over the target size, that nothing disturbs."""
     folder = made(tmp_path_factory.mktemp("demo") / "files")
     (folder / "large.bin").write_bytes(os.urandom(4 * 1024 * 1024 + 1))
@@ -76,7 +76,7 @@ def first_upload(cloud: LocalCloud) -> dict[str, Any]:
 
 
 @pytest.fixture
-def sabotage(cloud: LocalCloud) -> Iterator[Callable[[Callable[[dict[str, Any]], object]], None]]:
+def sabotage(cloud: LocalCloud, attached: None) -> Iterator[Callable[[Callable[[dict[str, Any]], object]], None]]:
     """Does something with the first version that is uploaded, as soon as it is there."""
     started: list[threading.Thread] = []
     failed: list[BaseException] = []
@@ -122,6 +122,17 @@ def test_its_price_of_archiving_is_that_of_archiving_alone(good: Ran) -> None:
     assert report["usd_per_million_files_as_they_came"] > 0
     assert report["prices"]["checked"]
     assert any(line["imputed"] for line in report["bill_as_they_came"])
+
+
+def test_files_leave_their_folder_and_no_url_ever_fails(good: Ran) -> None:
+    offload = good.report["offload"]
+    assert offload["files"] == offload["released"] == good.report["files"]
+    assert offload["urls_checked"] >= offload["files"]
+    assert offload["redirected"] >= offload["files"]
+    assert offload["url_failures"] == 0
+    assert f"Moved out of a folder, with their URLs served all along (`neve edge run`, {offload['web_server']}" in (
+        good.shown
+    )
 
 
 def test_what_it_deleted_is_restored_with_one_thaw_for_each_archive(good: Ran) -> None:

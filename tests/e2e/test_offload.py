@@ -103,20 +103,6 @@ def edge(stacks: Stacks) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def attached(stacks: Stacks) -> Iterator[None]:
-    """The uploads bucket tells CopyUpload what comes; other tests put there what no function is to touch."""
-    bucket = stacks.outputs["UploadsBucket"]
-    queue = stacks.sqs.get_queue_attributes(QueueUrl=stacks.outputs["UploadsQueue"], AttributeNames=["QueueArn"])
-    told = {"QueueArn": queue["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
-    stacks.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    stacks.s3.put_bucket_notification_configuration(
-        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [told]}
-    )
-    yield
-    stacks.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
-
-
-@pytest.fixture(scope="module")
 def place(stacks: Stacks, edge: dict[str, str], attached: None) -> Iterator[Site]:
     """The host, served by those web servers that are installed; skipped if none is."""
     there = [name for name in SERVERS if not missing(name)]
