@@ -12,7 +12,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format cloud cloud-stop deploy bench chaos clean
+.PHONY: help setup demo test lint collected format cloud cloud-stop deploy bench chaos clean
 
 # The first Python that neve supports; name another one with PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -23,12 +23,15 @@ export PATH := $(BIN):$(PATH)
 # What the CDK thinks of the age of Node.js is for its own maintainers.
 export JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
+# Where containers set it, each of a hundred processes would compile the same files again.
+unexport PYTHONDONTWRITEBYTECODE
 
 TARGET ?= local
 CONTEXT ?=
 FILES ?=
 KEEP ?=
 PYTEST_ARGS ?=
+WORKERS ?= 3
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,11 +52,17 @@ lint: setup
 format: setup
 	@"$(BIN)/ruff" check --fix --quiet . ; "$(BIN)/ruff" format .
 
-# One run on two workers. What needs the local cloud stays together on one of them (tests/conftest.py), so that
-# one cloud serves it all. Every branch of the domain has to be covered.
-test: lint
+# Compiles the tests for all workers to come, on the core that mypy leaves idle. Whatever is wrong, the run says so.
+collected: setup
+	@"$(BIN)/python" -m pytest --collect-only --quiet >/dev/null 2>&1 || true
+
+# One run. What needs the local cloud stays together on one worker (tests/conftest.py), so that one cloud serves it all;
+# that worker mostly waits, so two others work beside it also where there are two cores. Every branch of the domain has
+# to be covered.
+test: setup
+	@$(MAKE) --no-print-directory --jobs=2 lint collected
 	@echo "[test] unit, contract, infra, and the deployed stacks on the local cloud"
-	@"$(BIN)/python" -m pytest -n 2 --cov=lambdas/neve/domain --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	@"$(BIN)/python" -m pytest -n $(WORKERS) --cov=lambdas/neve/domain --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 cloud: setup
 	@"$(BIN)/neve" local up $(foreach pair,$(CONTEXT),-c $(pair))

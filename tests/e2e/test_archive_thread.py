@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from neve_local.cloud import LocalCloud
 from tests.deployed import Stacks
 
 ODD_KEYS = (
@@ -89,3 +90,15 @@ def test_no_dead_letter_queue_holds_anything(stacks: Stacks) -> None:
         if name.endswith("DeadLetterQueue"):
             answer = stacks.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
             assert answer["Attributes"]["ApproximateNumberOfMessages"] == "0", name
+
+
+def test_the_stacks_are_deployed_and_deploying_the_same_again_does_nothing(
+    cloud: LocalCloud, settings: dict[str, str | int | float]
+) -> None:
+    outputs = cloud.outputs()
+    assert {"ContentBucket", "ArchiveBucket", "FilesTable", "CollectFunction", "AlertsTopic"} <= outputs.keys()
+    assert outputs["TargetBytes"] == str(4 * 1024 * 1024)
+    said: list[str] = []
+    again = LocalCloud(cloud.layout.folder, say=said.append)
+    assert again.deploy(settings) == outputs
+    assert said == ["the stacks are up to date"]

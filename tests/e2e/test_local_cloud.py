@@ -431,15 +431,3 @@ def test_it_listens_on_the_loopback_interface_only(bare: LocalCloud) -> None:
     listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     addresses = {each[1] for each in listening if each[3] == "0A" and each[1].endswith(f":{port:04X}")}
     assert addresses == {f"0100007F:{port:04X}"}
-
-
-def test_the_stacks_are_deployed_and_deploying_the_same_again_does_nothing(
-    cloud: LocalCloud, settings: dict[str, str | int | float]
-) -> None:
-    outputs = cloud.outputs()
-    assert {"ContentBucket", "ArchiveBucket", "FilesTable", "CollectFunction", "AlertsTopic"} <= outputs.keys()
-    assert outputs["TargetBytes"] == str(4 * 1024 * 1024)
-    said: list[str] = []
-    again = LocalCloud(cloud.layout.folder, say=said.append)
-    assert again.deploy(settings) == outputs
-    assert said == ["the stacks are up to date"]
