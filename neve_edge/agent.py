@@ -104,13 +104,16 @@ class Agent:
 
         return Watch(self.settings, self.announcements)
 
-    def worker(self) -> Worker:
-        """What uploads announced files and lets them go. One thread uses it, and closes it."""
+    def worker(self, sleep: Callable[[float], object] = time.sleep) -> Worker:
+        """What uploads announced files and lets them go. One thread uses it, and closes it.
+
+        `sleep` is how it waits where the bandwidth has a limit.
+        """
         from neve_edge.uploading import S3Uploads, Throttle  # noqa: PLC0415
         from neve_edge.work import Ports, Worker  # noqa: PLC0415
 
         settings, outputs = self.settings, self.deployed.outputs
-        throttle = Throttle(settings.bandwidth_mb_s * 1e6, time.monotonic, time.sleep)
+        throttle = Throttle(settings.bandwidth_mb_s * 1e6, time.monotonic, sleep)
         ports = Ports(
             announcements=self.announcements,
             journal=self.journal,
@@ -130,7 +133,7 @@ class Agent:
 
     def work(self, stop: threading.Event) -> None:
         """Work on announced files until `stop`."""
-        with closing(self.worker()) as worker:
+        with closing(self.worker(stop.wait)) as worker:
             worker.run(stop.is_set)
 
     def relaying(self) -> Relaying:

@@ -8,7 +8,7 @@ import mimetypes
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -75,6 +75,9 @@ class Uploads(Protocol):
     def order(self, key: str) -> Sequence[str]:
         """The version ids of `key` in the uploads bucket, the newest first; delete markers are left out."""
 
+    def give_up(self) -> None:
+        """Give up what is being uploaded in parts, which raises Transient: who stops does not wait for gigabytes."""
+
 
 @dataclass
 class Throttle:
@@ -82,7 +85,7 @@ class Throttle:
 
     bytes_per_s: float
     monotonic: Callable[[], float]
-    sleep: Callable[[float], None]
+    sleep: Callable[[float], object]
     _free_at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -112,6 +115,8 @@ class S3Uploads:
     threads: int = 8
     part_bytes: int = PART_BYTES
     _completed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _large: set[Any] = field(default_factory=set)
+    _stopped: bool = False
 
     def __post_init__(self) -> None:
         self._transfers = create_transfer_manager(
@@ -127,6 +132,12 @@ class S3Uploads:
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="heads")
         # s3transfer does not hand on what S3 answers, and the version is in it.
         self.client.meta.events.register("after-call.s3.CompleteMultipartUpload", self._note_completed)
+
+    def give_up(self) -> None:
+        """See Uploads. Parts that are on their way arrive, and are removed with the others."""
+        self._stopped = True
+        for future in list(self._large):
+            future.cancel()
 
     def close(self) -> None:
         """End the threads."""
@@ -231,11 +242,15 @@ class S3Uploads:
         future = self._transfers.upload(
             body, self.bucket, key, extra_args={**described, "ChecksumCRC64NVME": reading.crc64nvme}
         )
+        self._large.add(future)
+        if self._stopped:
+            future.cancel()
         try:
             future.result()
-        except BaseException:
-            future.cancel()  # who stops the agent does not wait for gigabytes
-            raise
+        except CancelledError as error:
+            raise Transient("the agent stops") from error
+        finally:
+            self._large.discard(future)
         answer = self._completed.pop(key, None)
         if answer is None:
             raise Transient(f"S3 did not say which version {key} is")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -114,6 +115,22 @@ def test_a_large_file_goes_in_parts_with_one_checksum_over_all(s3: S3Uploads, tm
     assert judged(upload, {**answer, "ChecksumCRC64NVME": upload.crc64nvme}) is Proof.INTACT
     assert judged(upload, {**answer, "ChecksumCRC64NVME": "AAAAAAAAAAA="}) is Proof.DIFFERENT
     assert judged(upload, answer) is Proof.UNKNOWN
+
+
+def test_who_stops_gives_up_what_goes_in_parts(s3: S3Uploads, tmp_path: Path) -> None:
+    def stop(_: float) -> None:
+        if not s3._stopped:
+            threading.Thread(target=s3.give_up).start()
+        while not s3._stopped:
+            time.sleep(0.01)
+        time.sleep(0.1)
+
+    s3.throttle = Throttle(1, lambda: 0.0, stop)
+    for _ in range(2):
+        with pytest.raises(Transient, match="the agent stops"):
+            uploaded(s3, tmp_path, "large.mov", bytes(6 * 1024**2), large_bytes=1024)
+    assert not s3.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads"), "nothing is left to be paid for"
+    assert not s3.order("large.mov")
 
 
 def test_many_uploads_are_looked_up_in_pages_and_the_rest_one_by_one(

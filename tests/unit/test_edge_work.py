@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -582,6 +583,28 @@ def test_a_clock_that_jumps_keeps_no_file_waiting(host: Host, days: int) -> None
     host.now += timedelta(days=days)
     host.drain()
     assert list(host.attic().values()) == [OLD]
+
+
+def test_who_stops_does_not_wait_for_what_is_being_uploaded(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.write("a.jpg", OLD)
+    host.announce("a.jpg")
+    begun, given_up = threading.Event(), threading.Event()
+
+    def put(*_: Any) -> Any:
+        begun.set()
+        assert given_up.wait(10), "it would go on for hours"
+        raise Transient("the agent stops")
+
+    monkeypatch.setattr(host.uploads, "put", put)
+    monkeypatch.setattr(host.uploads, "give_up", given_up.set)
+    worker = work.Worker(host.worker.ports, [host.folder], parallel=1)
+    worker.step()
+    assert begun.wait(10)
+    worker.close()
+    host.journal.close()
+    host.start()
+    monkeypatch.undo()
+    host.drain()
 
 
 # -- The attic
