@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from neve_cli import archives, audit, cost, drill, files, jobs, parked, rebuild, reconcile, restore, status
+from neve_cli import archives, audit, cost, drill, files, jobs, parked, rebuild, reconcile, restore, status, where
 from neve_cli.failures import Explaining
 
 
@@ -20,6 +20,7 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=
 app.command()(status.status)
 app.command("ls")(files.ls)
 app.command()(files.find)
+app.command()(where.where)
 app.command()(archives.archives)
 app.command()(restore.restore)
 app.command()(jobs.jobs)

@@ -30,6 +30,7 @@ from tests.moto_cloud import (
     FILES,
     OUTBOX,
     PARKED,
+    POINTERS,
     RESTORES,
     UPLOADS,
     MotoCloud,
@@ -83,6 +84,7 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
             "CollectDeadLetterQueue": dead["collect"],
             "UploadsBucket": UPLOADS,
             "OutboxTable": OUTBOX,
+            "PointersTable": POINTERS,
             "UploadsQueue": cloud.urls["uploads"],
             "UploadsDeadLetterQueue": dead["uploads"],
         },
@@ -567,3 +569,59 @@ def test_help_names_every_command() -> None:
         assert name in told.stdout
     assert run("local", "--help").exit_code == 0
     assert run("nothing").exit_code == 2
+
+
+# -- where -------------------------------------------------------------------------------------------------------------
+
+
+def offload(cloud: MotoCloud, key: str, body: bytes) -> None:
+    cloud.arrive(cloud.upload(key, body, bucket=UPLOADS))
+    cloud.run("uploads")
+
+
+def seen(document: Any) -> list[str]:
+    return [f"{each['place']}: {each['what'].partition(' in ')[0].partition(':')[0]}" for each in document["places"]]
+
+
+def test_where_finds_a_file_everywhere_on_its_way(cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEVE_EDGE_CONFIG", raising=False)
+    assert seen(read("where", "a/1")) == ["content: the current version", "archives: 1.1"]
+    offload(cloud, "photo", b"first")
+    offload(cloud, "photo", b"second")
+    found = read("where", "photo")
+    assert [each.partition(":")[0] for each in seen(found)] == [
+        "pointer", "uploads", "uploads", "content", "content"
+    ]  # fmt: skip
+    assert all(each["since"] for each in found["places"])
+    assert "the current version" in run("where", "photo").stdout
+
+
+def test_where_knows_what_the_agent_of_this_host_has(
+    cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/new.jpg").write_bytes(b"new")
+    settings = tmp_path / "edge.toml"
+    settings.write_text(
+        f'journal = "{tmp_path}/edge.db"\n[[folder]]\npath = "{tmp_path}/files"\nkey_prefix = "photos/"\n'
+    )
+    monkeypatch.setenv("NEVE_EDGE_CONFIG", str(settings))
+    (only,) = read("where", "photos/new.jpg")["places"]
+    assert (only["place"], only["what"], only["size_bytes"]) == ("this host", f"{tmp_path}/files/new.jpg", 3)
+    assert run("where", "other/new.jpg").exit_code == 1
+
+
+def test_where_says_nowhere_only_if_every_place_was_looked_at(
+    cloud: MotoCloud, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NEVE_EDGE_CONFIG", raising=False)
+    nowhere = run("where", "none")
+    assert nowhere.exit_code == 1
+    assert "'none' is nowhere" in nowhere.stderr
+    deployed.outputs["neve-storage"]["UploadsBucket"] = "no-such-bucket-of-ours"
+    unknown = run("where", "none")
+    assert unknown.exit_code == 1
+    assert "uploads: not known" in unknown.stderr
+    assert "nowhere" not in unknown.stderr
+    (told,) = read("where", "none")["unknown"]
+    assert told["place"] == "uploads"
