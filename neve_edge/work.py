@@ -47,9 +47,9 @@ IN_HAND = 3_000
 """Files that a worker has in memory: they wait to be uploaded, verified, or for their pointers."""
 UPLOADS_AHEAD = 400
 """Of those so many are handed to the threads that upload, which therefore never wait for the journal."""
-VERIFY_AT_ONCE = 1_000
-"""A page of a listing tells of so many versions."""
-GATHER_S, VERIFY_WITHIN_S = 0.05, 3.0
+VERIFY_AT_ONCE = 2_000
+"""A page of a listing tells of 1,000 versions: the more are asked for together, the more of them are wanted."""
+GATHER_S, VERIFY_WITHIN_S = 0.05, 8.0
 """What has been uploaded is gathered for so long, so that a transaction or a look-up serves many files."""
 BREATH_S = 0.01
 """While many are being uploaded, to be woken for each that ends would slow the threads down that upload."""
