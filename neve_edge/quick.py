@@ -88,6 +88,8 @@ class _Connection:
     @property
     def is_quiet(self) -> bool:
         """Whether it is open and nothing has come that nobody asked for, such as its end."""
+        if self._socket.fileno() < 0:  # closed, as the last answer asked for
+            return False
         watched = select.poll()
         watched.register(self._socket, select.POLLIN)
         return not watched.poll(0)

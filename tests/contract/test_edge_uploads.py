@@ -220,6 +220,8 @@ class Server(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{hashlib.md5(body).hexdigest()}"')
         self.send_header("x-amz-version-id", f"v{len(self.asked)}")
         self.send_header("Content-Length", "0")
+        if "last" in self.path:
+            self.send_header("Connection", "close")
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -253,9 +255,14 @@ def test_quick_uploads_say_what_boto3_says_and_leave_every_failure_to_it(
         assert (first.version_id, second.version_id) == ("v1", "v2")
         assert is_signed(quick, session)
 
+        uploaded(s3, tmp_path, "last on its connection.jpg")
+        after_it = uploaded(s3, tmp_path, "b.jpg")
+        assert after_it.version_id == "v4"
+        assert "user-agent" not in Server.asked[-1].headers, "a new connection is as good"
+
         Server.failures[:] = [503]
         third = uploaded(s3, tmp_path, "b.jpg")
-        assert third.version_id == "v4", "boto3 made it"
+        assert third.version_id == "v6", "boto3 made it"
         Server.failures[:] = [403, 403]
         with pytest.raises(Transient, match="403"):
             uploaded(s3, tmp_path, "c.jpg")
