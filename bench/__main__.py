@@ -14,6 +14,7 @@ from bench import (
     deployed,
     importing,
     memory,
+    offloading,
     planning,
     read_bytes,
     reconciling,
@@ -41,6 +42,7 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[..., Section]]] = {
     "j": ("requests, units and dollars per file restored", restore_cost.measure),
     "k": ("versions that a shard of reconcile goes over", reconciling.measure),
     "l": ("what Resolve takes for each request", resolving.measure),
+    "m": ("from a host's folder to a pointer", offloading.measure),
     "n": ("files imported a second, against aws and rclone", importing.measure),
 }
 

@@ -1,0 +1,254 @@
+"""(m) From a file in a host's folder to its pointer in the content bucket: `neve edge run` and the deployed stacks.
+
+Files are moved into the folder one by one, at a steady rate. Each leaves times behind: the journal's of its
+announcement and of its move to the attic, S3's of the upload and of the copy, and the pointer's.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.importing import cpu_seconds
+from bench.report import Machine, Section, paragraphs, table
+from bench.server import served
+from neve.aws.pointers_table import DynamoPointers
+from neve.domain.pointer import InContent
+from neve_local.cloud import LocalCloud
+from neve_local.demo_report import quantile
+from neve_local.demo_restore import ASSUMED_BY_THE_ACCOUNT, COMMANDS, operator_environment
+
+RATES = (10, 50)
+"""Files a second."""
+SECONDS = 60
+SIZE_BYTES = 20_000
+WARM_UP = 20
+PATIENCE_S = 300
+LOOK_S = 0.25
+"""How often the journal is looked at for what was announced; a file's row stays for a second at least."""
+
+STAGES = (
+    ("dropped", "announced", "found by the agent: event, look, journal"),
+    ("announced", "uploaded", "taken, hashed, PUT"),
+    ("uploaded", "copied", "S3's event, the queue, CopyUpload's HEADs, CopyObject"),
+    ("copied", "flipped", "pointer written"),
+)
+IN_ALL = ("dropped", "flipped", "**announce to pointer: all of these**")
+AFTERWARDS = ("flipped", "let go", "afterwards: pointer seen by the agent, file moved to the attic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One rate. `times` has for each file when it came so far, in seconds since 1970."""
+
+    rate: int
+    times: Sequence[Mapping[str, float]]
+    wall_s: float
+    agent_cpu_s: float
+    cloud_cpu_s: float
+
+
+def measure(machine: Machine) -> Section:
+    """The section for docs/benchmarks.md."""
+    with served() as cloud, tempfile.TemporaryDirectory(prefix="neve-bench-") as folder:
+        outputs = cloud.deploy()
+        host = Host(cloud, outputs, Path(folder))
+        with host.agent() as agent:
+            host.drop("warm", rate=10, count=WARM_UP)
+            host.wait_until_let_go()
+            runs = [_run(host, agent, rate) for rate in RATES]
+    return Section(letter="m", machine=machine, text=text(runs))
+
+
+def text(runs: Sequence[Run]) -> str:
+    """The results in Markdown."""
+    head = ["p50 / p99, in seconds", *(f"{run.rate} files/s" for run in runs)]
+    rows = [
+        [what, *(_spread(run, since, until) for run in runs)] for since, until, what in (*STAGES, IN_ALL, AFTERWARDS)
+    ]
+    used = " ".join(
+        f"At {run.rate} files/s for {SECONDS} s the agent took {run.agent_cpu_s / len(run.times) * 1000:.1f} ms of a "
+        f"processor for each file, the local cloud with all functions {run.cloud_cpu_s / len(run.times) * 1000:.0f} ms."
+        for run in runs
+    )
+    return paragraphs(
+        table(head, rows),
+        f"Files of {SIZE_BYTES // 1000} KB, `neve edge run` in a role with the policy NeveEdge alone, the stacks as "
+        f"they are deployed by default, permissions enforced. {used}",
+        " ".join(verdict(run) for run in runs),
+    )
+
+
+def verdict(run: Run) -> str:
+    """Whether the thread keeps up with the rate."""
+    last = max(each["flipped"] for each in run.times) - min(each["dropped"] for each in run.times)
+    count = len(run.times)
+    return f"{count:,} files at {run.rate}/s had their pointers after {last:.1f} s ({count / last:.1f}/s)."
+
+
+def _spread(run: Run, since: str, until: str) -> str:
+    seconds = [each[until] - each[since] for each in run.times]
+    return f"{quantile(seconds, 0.5):.2f} / {quantile(seconds, 0.99):.2f}"
+
+
+def _run(host: Host, agent: subprocess.Popen[bytes], rate: int) -> Run:
+    prefix = f"r{rate}"
+    began, agent_cpu, cloud_cpu = time.monotonic(), cpu_seconds(agent.pid), _cloud_cpu(host.cloud)
+    dropped = host.drop(prefix, rate=rate, count=rate * SECONDS)
+    let_go = host.wait_until_let_go()
+    run_s = time.monotonic() - began
+    agent_cpu, cloud_cpu = cpu_seconds(agent.pid) - agent_cpu, _cloud_cpu(host.cloud) - cloud_cpu
+    uploaded, copied, flipped = host.uploaded(prefix), host.copied(prefix), host.flipped(list(dropped))
+    return Run(
+        rate=rate,
+        times=[
+            {
+                "dropped": at,
+                "announced": host.announced[key],
+                "uploaded": uploaded[key],
+                "copied": copied[key],
+                "flipped": flipped[key],
+                "let go": let_go[key],
+            }
+            for key, at in dropped.items()
+        ],
+        wall_s=run_s,
+        agent_cpu_s=agent_cpu,
+        cloud_cpu_s=cloud_cpu,
+    )
+
+
+def _cloud_cpu(cloud: LocalCloud) -> float:
+    """User and system time of the server and of the functions that are warm, which live as long as the measurement."""
+    return sum(cpu_seconds(pid) for pid in (cloud.pid, *cloud.worker_pids()))
+
+
+class Host:
+    """A folder, the agent that watches it, and what can be read of its files afterwards."""
+
+    def __init__(self, cloud: LocalCloud, outputs: Mapping[str, str], folder: Path) -> None:
+        self.cloud, self.outputs, self.folder = cloud, outputs, folder
+        self.files, self.journal = folder / "files", folder / "edge.db"
+        self.files.mkdir()
+        self.announced: dict[str, float] = {}
+        self._count = 0
+        (folder / "edge.toml").write_text(
+            f'journal = "{self.journal}"\n[[folder]]\npath = "{self.files}"\nattic = "{folder}/attic"\n'
+        )
+
+    @contextmanager
+    def agent(self) -> Iterator[subprocess.Popen[bytes]]:
+        """`neve edge run`, and somebody who looks into its journal."""
+        with ExitStack() as undone:
+            environment = undone.enter_context(_as_host(self.cloud, self.outputs))
+            log = undone.enter_context((self.folder / "agent.log").open("wb"))
+            agent = subprocess.Popen(
+                [str(COMMANDS / "neve"), "edge", "run", "--config", str(self.folder / "edge.toml")],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+            undone.callback(_end, agent)
+            while not self.journal.exists():
+                time.sleep(0.05)
+            over = threading.Event()
+            looking = threading.Thread(target=self._look, args=(over,), daemon=True)
+            undone.callback(looking.join)
+            undone.callback(over.set)
+            looking.start()
+            yield agent
+
+    def drop(self, prefix: str, *, rate: int, count: int) -> dict[str, float]:
+        """Move `count` files into the folder, `rate` a second; when, by their keys."""
+        staged = self.folder / "staged"
+        (self.files / prefix).mkdir()
+        dropped: dict[str, float] = {}
+        began = time.monotonic()
+        for number in range(count):
+            key = f"{prefix}/{number:06}.jpg"
+            staged.write_bytes(random.Random(key).randbytes(SIZE_BYTES))
+            time.sleep(max(0.0, began + number / rate - time.monotonic()))
+            dropped[key] = time.time()
+            staged.rename(self.files / key)
+        self._count += count
+        return dropped
+
+    def wait_until_let_go(self) -> dict[str, float]:
+        """When each file was moved to the attic, by key, once all are."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with closing(self._opened()) as database:
+                rows = dict(database.execute("SELECT key, moved_at FROM attic").fetchall())
+            if len(rows) >= self._count:
+                return rows
+            if time.monotonic() > deadline:
+                log = (self.folder / "agent.log").read_text(errors="replace")[-2000:]
+                raise TimeoutError(f"{len(rows)} of {self._count} files were let go within {PATIENCE_S} s; {log}")
+            time.sleep(0.5)
+
+    def uploaded(self, prefix: str) -> dict[str, float]:
+        """When S3 had each upload; the first, if the agent made more."""
+        return self._versions(self.outputs["UploadsBucket"], prefix)
+
+    def copied(self, prefix: str) -> dict[str, float]:
+        """When S3 had each copy."""
+        return self._versions(self.outputs["ContentBucket"], prefix)
+
+    def flipped(self, keys: Sequence[str]) -> dict[str, float]:
+        """When CopyUpload wrote each pointer."""
+        pointers = DynamoPointers(self.cloud.session().client("dynamodb"), self.outputs["PointersTable"])
+        found = pointers.get_many(keys)
+        return {key: each.since.timestamp() for key, each in found.items() if isinstance(each, InContent)}
+
+    def _versions(self, bucket: str, prefix: str) -> dict[str, float]:
+        pages = self.cloud.session().client("s3").get_paginator("list_object_versions")
+        found: dict[str, float] = {}
+        for page in pages.paginate(Bucket=bucket, Prefix=f"{prefix}/"):
+            for each in page.get("Versions", []):
+                at = each["LastModified"].timestamp()
+                found[each["Key"]] = min(at, found.get(each["Key"], at))
+        return found
+
+    def _look(self, over: threading.Event) -> None:
+        with closing(self._opened()) as database:
+            while not over.wait(LOOK_S):
+                for key, at in database.execute("SELECT key, announced_at FROM announced").fetchall():
+                    self.announced.setdefault(key, at)
+
+    def _opened(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True, timeout=30)
+
+
+@contextmanager
+def _as_host(cloud: LocalCloud, outputs: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """The variables by which a program acts in a role with the policy of hosts that run the agent, and nothing else."""
+    session: Any = cloud.session()
+    name = f"bench-host-{secrets.token_hex(4)}"
+    role = session.client("iam").create_role(
+        RoleName=name, AssumeRolePolicyDocument=json.dumps(ASSUMED_BY_THE_ACCOUNT)
+    )["Role"]
+    session.client("iam").attach_role_policy(RoleName=name, PolicyArn=outputs["NeveEdgePolicy"])
+    given = session.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="bench")["Credentials"]
+    yield operator_environment(cloud, given)
+
+
+def _end(agent: subprocess.Popen[bytes]) -> None:
+    agent.send_signal(signal.SIGTERM)
+    try:
+        agent.wait(30)
+    except subprocess.TimeoutExpired:
+        agent.kill()
+        agent.wait()
