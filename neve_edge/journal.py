@@ -559,6 +559,7 @@ def _opened(path: Path, *, read_only: bool) -> sqlite3.Connection:
     with _refusing():
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_anothers(path)
         database = sqlite3.connect(
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -573,6 +574,16 @@ def _opened(path: Path, *, read_only: bool) -> sqlite3.Connection:
                 raise
             raise JournalUnfit(f"{path} is no journal ({error}): name another in edge.toml, or move it away") from error
     return database
+
+
+def _refuse_anothers(path: Path) -> None:
+    """SQLite would say no more than that it may not write, to whoever comes after an import by root."""
+    there = path if path.exists() else path.parent
+    if not os.access(there, os.W_OK):
+        raise JournalUnfit(
+            f"{there} belongs to uid {there.stat().st_uid}, and uid {os.geteuid()} may not write to it: `chown` it, and "
+            f"{path.name}-*, to the user that the agent runs as, or announce through the spool"
+        )
 
 
 def _create(database: sqlite3.Connection, path: Path, now: datetime) -> None:

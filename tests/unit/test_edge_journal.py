@@ -216,6 +216,13 @@ def test_what_is_no_journal_of_this_layout_is_refused_with_the_remedy(opened: Op
         Journal(tmp_path / "text", host="web1", clock=lambda: NOW)
 
 
+def test_a_journal_of_another_user_is_refused_with_the_remedy(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "edge.db")
+    with pytest.raises(JournalUnfit, match="`chown` it"):
+        opened()
+
+
 def test_a_full_disk_is_something_that_passes(opened: Open) -> None:
     journal = opened()
     journal._database.execute("PRAGMA max_page_count = 1")
