@@ -581,8 +581,8 @@ def _refuse_anothers(path: Path) -> None:
     there = path if path.exists() else path.parent
     if not os.access(there, os.W_OK):
         raise JournalUnfit(
-            f"{there} belongs to uid {there.stat().st_uid}, and uid {os.geteuid()} may not write to it: `chown` it, and "
-            f"{path.name}-*, to the user that the agent runs as, or announce through the spool"
+            f"{there} belongs to uid {there.stat().st_uid}, and uid {os.geteuid()} may not write to it: `chown` it "
+            f"and {path.name}-* to the user that the agent runs as, or announce through the spool"
         )
 
 
