@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import secrets
 import signal
 import sqlite3
@@ -15,8 +16,9 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from neve.domain.pointer import InContent
 from neve_local.cloud import LocalCloud
 from neve_local.demo_report import quantile
 from neve_local.demo_restore import ASSUMED_BY_THE_ACCOUNT, COMMANDS, operator_environment
+from neve_local.processes import processes_of
 
 RATES = (10, 50)
 """Files a second."""
@@ -46,18 +49,17 @@ STAGES = (
     ("copied", "flipped", "pointer written"),
 )
 IN_ALL = ("dropped", "flipped", "**announce to pointer: all of these**")
+AGENT, SERVER = "the agent", "the server of the local cloud"
 AFTERWARDS = ("flipped", "let go", "afterwards: pointer seen by the agent, file moved to the attic")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One rate. `times` has for each file when it came so far, in seconds since 1970."""
+    """One rate. `times` has for each file when it came so far, in seconds since 1970; `cpu_s` is by who took it."""
 
     rate: int
     times: Sequence[Mapping[str, float]]
-    wall_s: float
-    agent_cpu_s: float
-    cloud_cpu_s: float
+    cpu_s: Mapping[str, float]
 
 
 def measure(machine: Machine) -> Section:
@@ -78,15 +80,14 @@ def text(runs: Sequence[Run]) -> str:
     rows = [
         [what, *(_spread(run, since, until) for run in runs)] for since, until, what in (*STAGES, IN_ALL, AFTERWARDS)
     ]
-    used = " ".join(
-        f"At {run.rate} files/s for {SECONDS} s the agent took {run.agent_cpu_s / len(run.times) * 1000:.1f} ms of a "
-        f"processor for each file, the local cloud with all functions {run.cloud_cpu_s / len(run.times) * 1000:.0f} ms."
-        for run in runs
-    )
+    users = sorted({user for run in runs for user in run.cpu_s}, key=lambda user: -runs[-1].cpu_s.get(user, 0.0))
+    used = [[user, *(_for_each(run, run.cpu_s.get(user, 0.0)) for run in runs)] for user in users]
+    in_all = ["**all**", *(f"**{_for_each(run, sum(run.cpu_s.values()))}**" for run in runs)]
     return paragraphs(
         table(head, rows),
         f"Files of {SIZE_BYTES // 1000} KB, `neve edge run` in a role with the policy NeveEdge alone, the stacks as "
-        f"they are deployed by default, permissions enforced. {used}",
+        f"they are deployed by default, permissions enforced.",
+        table(("processor time for each file, ms", *head[1:]), [*used, in_all]),
         " ".join(verdict(run) for run in runs),
     )
 
@@ -98,6 +99,10 @@ def verdict(run: Run) -> str:
     return f"{count:,} files at {run.rate}/s had their pointers after {last:.1f} s ({count / last:.1f}/s)."
 
 
+def _for_each(run: Run, cpu_s: float) -> str:
+    return f"{cpu_s / len(run.times) * 1000:.1f}"
+
+
 def _spread(run: Run, since: str, until: str) -> str:
     seconds = [each[until] - each[since] for each in run.times]
     return f"{quantile(seconds, 0.5):.2f} / {quantile(seconds, 0.99):.2f}"
@@ -105,11 +110,12 @@ def _spread(run: Run, since: str, until: str) -> str:
 
 def _run(host: Host, agent: subprocess.Popen[bytes], rate: int) -> Run:
     prefix = f"r{rate}"
-    began, agent_cpu, cloud_cpu = time.monotonic(), cpu_seconds(agent.pid), _cloud_cpu(host.cloud)
+    before = _cpu(host.cloud, agent.pid)
     dropped = host.drop(prefix, rate=rate, count=rate * SECONDS)
     let_go = host.wait_until_let_go()
-    run_s = time.monotonic() - began
-    agent_cpu, cloud_cpu = cpu_seconds(agent.pid) - agent_cpu, _cloud_cpu(host.cloud) - cloud_cpu
+    taken: Counter[str] = Counter()
+    for process, cpu_s in _cpu(host.cloud, agent.pid).items():
+        taken[process[0]] += cpu_s - before.get(process, 0.0)
     uploaded, copied, flipped = host.uploaded(prefix), host.copied(prefix), host.flipped(list(dropped))
     return Run(
         rate=rate,
@@ -124,15 +130,34 @@ def _run(host: Host, agent: subprocess.Popen[bytes], rate: int) -> Run:
             }
             for key, at in dropped.items()
         ],
-        wall_s=run_s,
-        agent_cpu_s=agent_cpu,
-        cloud_cpu_s=cloud_cpu,
+        cpu_s=_named(taken),
     )
 
 
-def _cloud_cpu(cloud: LocalCloud) -> float:
-    """User and system time of the server and of the functions that are warm, which live as long as the measurement."""
-    return sum(cpu_seconds(pid) for pid in (cloud.pid, *cloud.worker_pids()))
+def _cpu(cloud: LocalCloud, agent: int) -> dict[tuple[str, int], float]:
+    """User and system time so far, by name and process id, of the agent, the server and the functions that are warm."""
+    found = {(AGENT, agent): cpu_seconds(agent), (SERVER, cloud.pid): cpu_seconds(cloud.pid)}
+    for process in processes_of(cloud.layout.folder):
+        with suppress(FileNotFoundError):  # it has ended
+            if process.function_name:
+                found[process.function_name, process.pid] = cpu_seconds(process.pid)
+    return found
+
+
+def function_of(name: str) -> str:
+    """CopyUpload for neve-offload-CopyUpload1A2B3C4D-5E6F, as it is deployed; other names as they are."""
+    found = re.match(r"neve-[a-z]+-([A-Z][A-Za-z]+?)(?=[0-9A-F]{8}-)", name)
+    return found[1] if found else name
+
+
+def _named(taken: Mapping[str, float]) -> dict[str, float]:
+    """By the functions' own names; together what took less than a hundredth."""
+    named: Counter[str] = Counter()
+    for name, cpu_s in taken.items():
+        named[function_of(name)] += cpu_s
+    least = sum(named.values()) / 100
+    others = sum(cpu_s for cpu_s in named.values() if cpu_s < least)
+    return {name: cpu_s for name, cpu_s in named.items() if cpu_s >= least} | {"others": others}
 
 
 class Host:

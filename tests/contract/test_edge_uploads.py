@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 import boto3
 import pytest
@@ -25,10 +26,13 @@ from neve.errors import Transient
 from neve_edge import uploading
 from neve_edge.journal import Upload
 from neve_edge.reading import Unfinished, read
-from neve_edge.uploading import Proof, S3Uploads, Throttle, Uploads, judged
+from neve_edge.uploading import LIST_FROM, Proof, S3Uploads, Throttle, Uploads, judged
 from tests.memory_edge import MemoryUploads
 from tests.moto_cloud import CREDENTIALS
 from tests.moto_listing import listing_as_on_aws
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 BODY = b"some bytes"
 BUCKET = "uploads-bucket"
@@ -212,6 +216,8 @@ class Server(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: ClassVar[list[Asked]] = []
     failures: ClassVar[list[int]] = []
+    page: ClassVar[bytes] = b""
+    closes: ClassVar[bool] = False
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -220,28 +226,60 @@ class Server(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{hashlib.md5(body).hexdigest()}"')
         self.send_header("x-amz-version-id", f"v{len(self.asked)}")
         self.send_header("Content-Length", "0")
+        if self.closes:
+            self.send_header("Connection", "close")
         if "last" in self.path:
             self.send_header("Connection", "close")
         self.end_headers()
+
+    def do_GET(self) -> None:
+        self.asked.append(Asked(self.path, {name.lower(): value for name, value in self.headers.items()}, b""))
+        failure = self.failures.pop() if self.failures else 0
+        page = b"<not XML" if failure == UNREADABLE else self.page
+        self.send_response(200 if failure in (0, UNREADABLE) else failure)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
+UNREADABLE = -1
+
+
+def test_quick_listings_say_what_boto3_says_and_leave_every_failure_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"a b+ü/{number:03}.jpg" for number in range(LIST_FROM)]
+    etag = hashlib.md5(BODY).hexdigest()
+    versions = "".join(
+        f"<Version><Key>{quote(key)}</Key><VersionId>v</VersionId><IsLatest>true</IsLatest><ETag>&quot;{etag}&quot;</ETag>"
+        f"<Size>{len(BODY)}</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></Version>"
+        for key in keys
+    )
+    space = "http://s3.amazonaws.com/doc/2006-03-01/"
+    with serving(monkeypatch) as (session, client):
+        s3 = S3Uploads(client, BUCKET, NO_LIMIT, credentials=session.get_credentials(), threads=1)
+        upload = replace(uploaded(s3, tmp_path, "first.jpg"), version_id="v")
+        listing = f'<ListVersionsResult xmlns="{space}"><EncodingType>url</EncodingType>{versions}</ListVersionsResult>'
+        monkeypatch.setattr(Server, "page", listing.encode())
+        for failures in ([], [UNREADABLE], [500]):
+            Server.asked.clear()
+            Server.failures[:] = failures
+            assert set(s3.proofs([replace(upload, key=key) for key in keys])) == {Proof.INTACT}
+            quick, *by_boto3 = Server.asked
+            assert "user-agent" not in quick.headers
+            assert is_signed(quick, session, method="GET")
+            assert ["user-agent" in each.headers for each in by_boto3] == [True] * len(failures)
+        s3.close()
+
+
 def test_quick_uploads_say_what_boto3_says_and_leave_every_failure_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        session = boto3.Session()
-        config = Config(retries={"mode": "standard", "total_max_attempts": 1})
-        client = session.client("s3", endpoint_url=f"http://127.0.0.1:{server.server_port}", config=config)
+    with serving(monkeypatch) as (session, client):
         s3 = S3Uploads(client, BUCKET, NO_LIMIT, credentials=session.get_credentials(), threads=1)
-        Server.asked.clear()
         first = uploaded(s3, tmp_path, "a/ü+ &b=c%20.jpg")
         second = uploaded(s3, tmp_path, "a/ü+ &b=c%20.jpg")
         by_boto3, quick = Server.asked
@@ -255,21 +293,40 @@ def test_quick_uploads_say_what_boto3_says_and_leave_every_failure_to_it(
         assert (first.version_id, second.version_id) == ("v1", "v2")
         assert is_signed(quick, session)
 
-        uploaded(s3, tmp_path, "last on its connection.jpg")
-        after_it = uploaded(s3, tmp_path, "b.jpg")
-        assert after_it.version_id == "v4"
-        assert "user-agent" not in Server.asked[-1].headers, "a new connection is as good"
-
         Server.failures[:] = [503]
         third = uploaded(s3, tmp_path, "b.jpg")
-        assert third.version_id == "v6", "boto3 made it"
+        assert third.version_id == "v4", "boto3 made it"
         Server.failures[:] = [403, 403]
         with pytest.raises(Transient, match="403"):
             uploaded(s3, tmp_path, "c.jpg")
         uploaded(s3, tmp_path, "odd//key.jpg")
         assert Server.asked[-1].path == f"/{BUCKET}/odd//key.jpg"
         assert "user-agent" in Server.asked[-1].headers
+
+        monkeypatch.setattr(Server, "closes", True)
+        before = len(Server.asked)
+        assert [uploaded(s3, tmp_path, "d.jpg").version_id for _ in range(3)] == [
+            f"v{before + 1 + n}" for n in range(3)
+        ]
+        assert not any("user-agent" in each.headers for each in Server.asked[before:]), "each had a new connection"
         s3.close()
+
+
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[boto3.Session, S3Client]]:
+    """A Server, and a client of it that tries everything once."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    Server.asked.clear()
+    Server.failures.clear()
+    try:
+        session = boto3.Session()
+        config = Config(retries={"mode": "standard", "total_max_attempts": 1})
+        client = session.client("s3", endpoint_url=f"http://127.0.0.1:{server.server_port}", config=config)
+        yield session, client
         client.close()
     finally:
         server.shutdown()
@@ -277,12 +334,12 @@ def test_quick_uploads_say_what_boto3_says_and_leave_every_failure_to_it(
         server.server_close()
 
 
-def is_signed(asked: Asked, session: boto3.Session) -> bool:
+def is_signed(asked: Asked, session: boto3.Session, method: str = "PUT") -> bool:
     """Whether the signature is the one that botocore makes of the request as it arrived."""
     scope = asked.headers["authorization"]
     names = scope.split("SignedHeaders=")[1].split(",")[0].split(";")
     headers = {name: asked.headers[name] for name in names if name != "x-amz-date"}
-    request = AWSRequest("PUT", f"http://{asked.headers['host']}{asked.path}", headers=headers, data=asked.body)
+    request = AWSRequest(method, f"http://{asked.headers['host']}{asked.path}", headers=headers, data=asked.body)
     credentials = session.get_credentials()
     assert credentials
     signer = S3SigV4Auth(credentials.get_frozen_credentials(), "s3", CREDENTIALS["AWS_DEFAULT_REGION"])
