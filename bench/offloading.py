@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ def _run(host: Host, agent: subprocess.Popen[bytes], rate: int) -> Run:
     before = _cpu(host.cloud, agent.pid)
     dropped = host.drop(prefix, rate=rate, count=rate * SECONDS)
     let_go = host.wait_until_let_go()
-    taken: Counter[str] = Counter()
+    taken: defaultdict[str, float] = defaultdict(float)
     for process, cpu_s in _cpu(host.cloud, agent.pid).items():
         taken[process[0]] += cpu_s - before.get(process, 0.0)
     uploaded, copied, flipped = host.uploaded(prefix), host.copied(prefix), host.flipped(list(dropped))
@@ -152,7 +152,7 @@ def function_of(name: str) -> str:
 
 def _named(taken: Mapping[str, float]) -> dict[str, float]:
     """By the functions' own names; together what took less than a hundredth."""
-    named: Counter[str] = Counter()
+    named: defaultdict[str, float] = defaultdict(float)
     for name, cpu_s in taken.items():
         named[function_of(name)] += cpu_s
     least = sum(named.values()) / 100
