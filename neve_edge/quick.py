@@ -36,6 +36,8 @@ FAILURES = 20
 """After so many in a row all goes by boto3: whatever is in the way here is not going to pass."""
 CONNECT_S, ANSWER_S = 5.0, 30.0
 LONGEST_HEAD_BYTES = 64 * 1024
+TOGETHER_BYTES = 64 * 1024
+"""Headers and a body of less go in one packet; a larger body is not copied for that."""
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _SAFE = "/-._~"
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d+/([^/]+)/s3/")
@@ -96,7 +98,8 @@ class _Connection:
 
     def ask(self, head: bytes, body: bytes) -> tuple[int, Mapping[str, str]]:
         """Status and headers, by their names in lower case, of the answer to a request. Its body is dropped."""
-        self._socket.sendall(head + body)
+        for part in (head + body,) if len(body) < TOGETHER_BYTES else (head, body):
+            self._socket.sendall(part)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
             piece = self._socket.recv(LONGEST_HEAD_BYTES)
