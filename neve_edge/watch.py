@@ -11,7 +11,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from watchfiles import Change, watch
 from watchfiles._rust_notify import WatchfilesRustInternalError
@@ -30,6 +32,8 @@ ROOM = 10_000
 GROUPED_MS, STEP_MS = 200, 50
 PAUSE_S = 0.5
 """How often the spool is looked into, and how long stopping takes at most."""
+ROOTS_MS = 5_000
+"""How often it is looked whether a folder was removed and made again: the kernel goes on with the one that is gone."""
 AGAIN_S = 60.0
 """Between two tries to be told by the kernel, when it refuses."""
 
@@ -47,7 +51,8 @@ class Events:
     def run(self, stop: threading.Event) -> None:
         """Gather events until `stop`."""
         while not stop.is_set():
-            folders = [folder.path for folder in self.settings.watched if folder.path.is_dir()]
+            roots = self._roots()
+            folders = [path for path, inode in roots.items() if inode is not None]
             try:
                 for changes in watch(
                     *folders,
@@ -58,8 +63,14 @@ class Events:
                     raise_interrupt=False,
                     force_polling=False,
                     ignore_permission_denied=True,
+                    rust_timeout=ROOTS_MS,
+                    yield_on_timeout=True,
                 ):
-                    self.add(path for change, path in changes if change is not Change.deleted)
+                    if changes:
+                        self.add(path for change, path in changes if change is not Change.deleted)
+                    if self._roots() != roots:
+                        self.lose()
+                        break
             except WatchfilesRustInternalError as error:
                 # It gives up at a name that is not UTF-8. Whatever it knew of is found by a scan.
                 _LOG.info("events interrupted why=%r", str(error))
@@ -74,6 +85,16 @@ class Events:
                 )
                 self.lose()
                 stop.wait(AGAIN_S)
+
+    def _roots(self) -> dict[Path, tuple[int, int] | None]:
+        """Which folders there are, by device and inode; None for one that is not there."""
+        roots: dict[Path, tuple[int, int] | None] = {}
+        for folder in self.settings.watched:
+            roots[folder.path] = None
+            with suppress(OSError):
+                stat = folder.path.stat()
+                roots[folder.path] = (stat.st_dev, stat.st_ino)
+        return roots
 
     def add(self, paths: Iterable[str]) -> None:
         """Keep paths until they are taken."""
@@ -129,7 +150,7 @@ class Watch:
         self._scan_at = self._spool_at = self.monotonic()
 
     def run(self, stop: threading.Event) -> None:
-        """Go on until `stop`. The first scan begins when the kernel has been asked to tell of events."""
+        """Go on until `stop`. A file that comes before the kernel tells of it is found by the next scan."""
         self.settings.spool.mkdir(parents=True, exist_ok=True)
         done = threading.Event()
         teller = threading.Thread(target=self.events.run, args=(done,), name="events", daemon=True)

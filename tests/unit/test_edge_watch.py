@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,16 +99,27 @@ def test_a_file_that_is_written_slowly_is_announced_once_it_is_closed(tmp_path: 
     assert announcements.found[0].seen.size_bytes == 29 * 4
 
 
-def test_the_kernel_tells_of_new_files_in_new_folders(tmp_path: Path) -> None:
+def test_the_kernel_tells_of_new_files_in_new_folders_and_in_a_folder_that_was_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # With real inotify; some tenths of a second.
     announcements, stop = MemoryAnnouncements(), threading.Event()
     watch = Watch(settings_for(tmp_path, scan_every_s=3600), announcements)
     site = tmp_path / "site"
+
+    def told_of(name: str) -> Callable[[], bool]:
+        def probe() -> bool:
+            (site / name).write_bytes(b"x")  # again and again: the kernel has to be asked first
+            return name in announcements.paths
+
+        return probe
+
+    monkeypatch.setattr(watching, "ROOTS_MS", 50)
     running = threading.Thread(target=watch.run, args=(stop,))
     running.start()
     try:
         wait_until(lambda: not watch.finder.scanning and watch._scan_at > 0)
-        time.sleep(0.2)  # the kernel is being asked
+        wait_until(told_of("probe"))
         (tmp_path / "half").write_bytes(b"xx")
         (site / "new").mkdir()
         (site / "new" / "a").write_bytes(b"x")
@@ -114,6 +127,14 @@ def test_the_kernel_tells_of_new_files_in_new_folders(tmp_path: Path) -> None:
         Path(os.fsdecode(os.fsencode(site) + b"/\xff")).write_bytes(b"x")
         (site / "b").write_bytes(b"x")
         wait_until(lambda: {"b", "moved-in", "new/a"} <= set(announcements.paths))
+        shutil.rmtree(os.fsencode(site))
+        time.sleep(0.1)
+        site.mkdir()
+        wait_until(told_of("in the new one"))
+        wait_until(lambda: not (watch._going or watch._again or watch.events._lost))
+        before = watch._scan_at
+        wait_until(told_of("and another"))
+        assert watch._scan_at == before, "no scan found it"
     finally:
         stop.set()
         running.join(5)
