@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from neve_cli import archives, audit, cost, drill, files, jobs, parked, rebuild, reconcile, restore, status, where
+from neve_cli import (
+    archives,
+    audit,
+    cost,
+    drill,
+    files,
+    jobs,
+    parked,
+    rebuild,
+    reconcile,
+    restore,
+    status,
+    uploads,
+    where,
+)
 from neve_cli.failures import Explaining
 
 
@@ -31,6 +45,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(cost.app, name="cost")
 app.add_typer(drill.app, name="drill")
 app.add_typer(reconcile.app, name="reconcile")
+app.add_typer(uploads.app, name="uploads")
 
 
 @app.callback()

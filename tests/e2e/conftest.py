@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from typer.testing import CliRunner
 
+from neve_cli.main import app
 from tests.deployed import Stacks, policy
 
 TRUST = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
@@ -32,11 +34,13 @@ def operator(stacks: Stacks) -> dict[str, str]:
 def attached(stacks: Stacks) -> Iterator[None]:
     """The uploads bucket tells CopyUpload what comes; other tests put there what no function is to touch."""
     bucket = stacks.outputs["UploadsBucket"]
-    queue = stacks.sqs.get_queue_attributes(QueueUrl=stacks.outputs["UploadsQueue"], AttributeNames=["QueueArn"])
-    told = {"QueueArn": queue["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
     stacks.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    stacks.s3.put_bucket_notification_configuration(
-        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [told]}
-    )
+    neve(stacks, "uploads", "attach", "--yes")
     yield
-    stacks.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    neve(stacks, "uploads", "detach")
+
+
+def neve(stacks: Stacks, *words: str) -> None:
+    """Run a command that has to end well."""
+    told = CliRunner().invoke(app, list(words), env=stacks.cloud.environment())
+    assert told.exit_code == 0, told.output

@@ -1,0 +1,165 @@
+"""An uploads bucket that was there before neve keeps everything that it has, whatever neve adds and takes away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from neve.domain.attachment import (
+    Bucket,
+    Plan,
+    attaching,
+    detaching,
+    kept_id,
+    same_lifecycle,
+    same_notifications,
+    told_id,
+)
+
+QUEUE = "arn:aws:sqs:us-east-1:111122223333:neve-uploads"
+OURS = {"Id": "neve-uploads", "QueueArn": QUEUE, "Events": ["s3:ObjectCreated:*"]}
+THUMBNAILS = {
+    "Id": "thumbnails",
+    "LambdaFunctionArn": "arn:aws:lambda:us-east-1:111122223333:function:thumbnails",
+    "Events": ["s3:ObjectCreated:Put"],
+    "Filter": {"Key": {"FilterRules": [{"Name": "Prefix", "Value": "images/"}]}},
+}
+REMOVALS = {
+    "Id": "removals",
+    "TopicArn": "arn:aws:sns:us-east-1:111122223333:removed",
+    "Events": ["s3:ObjectRemoved:*"],
+}
+LOST = {
+    "Id": "lost",
+    "QueueArn": "arn:aws:sqs:us-east-1:111122223333:lost",
+    "Events": ["s3:ReducedRedundancyLostObject"],
+}
+THEIRS = {"TopicConfigurations": [REMOVALS], "QueueConfigurations": [LOST], "EventBridgeConfiguration": {}}
+ATTIC = {
+    "ID": "neve-attic",
+    "Status": "Enabled",
+    "Filter": {"Prefix": ""},
+    "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+    "Expiration": {"ExpiredObjectDeleteMarker": True},
+}
+ABORTING = {
+    "ID": "abort",
+    "Status": "Enabled",
+    "Prefix": "",
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+}
+
+
+def bucket(versioning: str = "Enabled", notifications: Any = None, rules: Any = None, **lifecycle: Any) -> Bucket:
+    kept = {"Rules": rules, **lifecycle} if rules is not None else {}
+    return Bucket(versioning=versioning, notifications=notifications or {}, lifecycle=kept)
+
+
+def attached(before: Bucket, days: int = 30) -> Plan:
+    return attaching(before, name="neve", queue_arn=QUEUE, attic_days=days)
+
+
+def after(before: Bucket, plan: Plan) -> Bucket:
+    return Bucket(
+        versioning=before.versioning,
+        notifications=before.notifications if plan.notifications is None else plan.notifications,
+        lifecycle=before.lifecycle if plan.lifecycle is None else plan.lifecycle,
+    )
+
+
+def test_a_bucket_without_anything_gets_two_rules() -> None:
+    plan = attached(bucket())
+    assert plan.notifications == {"QueueConfigurations": [OURS]}
+    assert plan.lifecycle == {"Rules": [ATTIC]}
+    assert len(plan.changes) == 2
+    assert "that are there today" in plan.cautions[0]
+
+
+def test_what_is_there_stays_and_is_what_is_left_in_the_end() -> None:
+    """PITFALLS 22."""
+    before = bucket(
+        notifications=THEIRS, rules=[ABORTING], TransitionDefaultMinimumObjectSize="all_storage_classes_128K"
+    )
+    plan = attached(before)
+    assert plan.notifications == THEIRS | {"QueueConfigurations": [LOST, OURS]}
+    assert plan.lifecycle == {**before.lifecycle, "Rules": [ABORTING, ATTIC]}
+    there = after(before, plan)
+    back = detaching(there, name="neve")
+    assert after(there, back) == before
+    assert len(back.changes) == 2
+
+
+def test_attaching_again_changes_nothing_and_detaching_what_is_not_attached_neither() -> None:
+    before = bucket(notifications=THEIRS, rules=[ABORTING])
+    assert attached(after(before, attached(before))) == Plan()
+    assert detaching(before, name="neve") == Plan()
+    assert detaching(bucket(), name="neve") == Plan()
+
+
+def test_another_rule_that_tells_the_queue_of_everything_is_as_good() -> None:
+    by_hand = {"QueueConfigurations": [OURS | {"Id": "by hand"}]}
+    plan = attached(bucket(notifications=by_hand, rules=[ATTIC]))
+    assert plan == Plan()
+    assert detaching(bucket(notifications=by_hand), name="neve").notifications is None
+
+
+def test_a_queue_that_was_deployed_anew_takes_the_place_of_the_former() -> None:
+    plan = attached(bucket(notifications={"QueueConfigurations": [OURS | {"QueueArn": "arn:former"}, LOST]}))
+    assert plan.notifications == {"QueueConfigurations": [LOST, OURS]}
+
+
+def test_other_days_take_the_place_of_the_former() -> None:
+    plan = attached(bucket(notifications={"QueueConfigurations": [OURS]}, rules=[ATTIC, ABORTING]), days=60)
+    assert plan.notifications is None
+    assert plan.lifecycle is not None
+    assert plan.lifecycle["Rules"] == [ABORTING, ATTIC | {"NoncurrentVersionExpiration": {"NoncurrentDays": 60}}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        ("LambdaFunctionConfigurations", THUMBNAILS),
+        ("TopicConfigurations", REMOVALS | {"Events": ["s3:ObjectRemoved:*", "s3:ObjectCreated:*"]}),
+        ("QueueConfigurations", LOST | {"Events": ["s3:ObjectCreated:CompleteMultipartUpload"]}),
+        ("QueueConfigurations", OURS | {"Id": "a part", "Filter": THUMBNAILS["Filter"]}),
+        ("QueueConfigurations", OURS | {"Id": "a part", "Events": ["s3:ObjectCreated:Put"]}),
+    ],
+)
+def test_a_rule_that_s3_would_call_overlapping_is_named_with_the_remedy(kind: str, rule: Any) -> None:
+    plan = attached(bucket(notifications={kind: [rule]}))
+    assert (plan.notifications, plan.lifecycle, plan.changes) == (None, None, ())
+    [refusal] = plan.refusals
+    assert repr(rule["Id"]) in refusal
+    assert "EventBridge" in refusal
+
+
+@pytest.mark.parametrize("versioning", ["", "Suspended"])
+def test_without_versions_nothing_is_attached(versioning: str) -> None:
+    [refusal] = attached(bucket(versioning)).refusals
+    assert "put-bucket-versioning" in refusal
+
+
+def test_a_rule_that_ends_the_attic_sooner_is_named() -> None:
+    sooner = ATTIC | {"ID": "tidy", "NoncurrentVersionExpiration": {"NoncurrentDays": 7}}
+    [refusal] = attached(bucket(rules=[sooner])).refusals
+    assert "'tidy'" in refusal
+    assert attached(bucket(rules=[sooner | {"Status": "Disabled"}])).refusals == ()
+    assert attached(bucket(rules=[sooner | {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}}])).refusals == ()
+
+
+def test_a_rule_that_hides_uploads_is_something_to_mind() -> None:
+    hiding = {"ID": "hide", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 3}}
+    assert "'hide'" in attached(bucket(rules=[hiding])).cautions[0]
+
+
+def test_configurations_are_the_same_in_whatever_order_s3_has_them() -> None:
+    written = {"LambdaFunctionConfigurations": [THUMBNAILS], "QueueConfigurations": [LOST, OURS]}
+    lower = {"Key": {"FilterRules": [{"Name": "prefix", "Value": "images/"}]}}
+    read = {"QueueConfigurations": [OURS, LOST], "LambdaFunctionConfigurations": [THUMBNAILS | {"Filter": lower}]}
+    assert same_notifications(written, read)
+    assert not same_notifications(written, read | {"EventBridgeConfiguration": {}})
+    assert not same_notifications(written, {"QueueConfigurations": [OURS, LOST]})
+    assert same_lifecycle({"Rules": [ATTIC, ABORTING]}, {"Rules": [ABORTING, ATTIC | {"Filter": {}}]})
+    assert not same_lifecycle({"Rules": [ATTIC]}, {"Rules": [ATTIC | {"Filter": {"Prefix": "a"}}]})
+    assert (told_id("x"), kept_id("x")) == ("x-uploads", "x-attic")
