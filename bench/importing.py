@@ -43,7 +43,7 @@ AT_ONCE = 8
 NEVE, AWS, RCLONE = "neve edge import --keep", "aws s3 cp --recursive", "rclone copy"
 VERIFIES = {
     NEVE: "S3 compares the SHA-256 of each PUT; then a listing has to state each version with its size and MD5",
-    AWS: "S3 compares the checksum of each PUT (CRC64NVME); nothing is asked for afterwards",
+    AWS: "S3 compares the CRC32 of each PUT; nothing is asked for afterwards",
     RCLONE: "S3 compares the MD5 of each PUT; then a HEAD of each object has to state its size and MD5",
 }
 
