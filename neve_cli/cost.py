@@ -490,6 +490,6 @@ def _tell_bill(bill: Bill) -> None:
 
 def _tell_prices(listed: PriceList) -> None:
     typer.echo(
-        f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}, without free tiers. The files in the content "
-        "bucket, transfer and logs are not in it. (imputed): no SDK sees it; it is reckoned by the rule beside it."
+        f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}, without free tiers. The content bucket, "
+        "offloading, transfer, logs and custom metrics are not in it. (imputed): no SDK sees it, a rule says how much."
     )
