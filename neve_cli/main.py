@@ -15,6 +15,7 @@ from neve_cli import (
     files,
     jobs,
     parked,
+    pointers,
     rebuild,
     reconcile,
     restore,
@@ -41,6 +42,7 @@ app.command()(jobs.jobs)
 app.command()(jobs.cancel)
 app.command()(parked.parked)
 app.command()(rebuild.rebuild_index)
+app.command()(pointers.rebuild_pointers)
 app.add_typer(audit.app, name="audit")
 app.add_typer(cost.app, name="cost")
 app.add_typer(drill.app, name="drill")

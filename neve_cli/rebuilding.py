@@ -175,7 +175,7 @@ def _recover(deployed: Stack, order: Order, largest: int, refusals: _Refusals) -
         clock=clock.now,
     )
     need = Need(tier=order.tier, days=order.days)
-    with _going_on(lambda: AGAIN):
+    with going_on(lambda: AGAIN):
         with _shown("looking", order, largest) as show:
             missing = _look(recoverer, order, show)
         _require_offered(missing, need)
@@ -287,7 +287,7 @@ def _rebuild(rebuilder: Rebuilder, order: Order, largest: int, refusals: _Refusa
     """Window after window; the sum of what became of them."""
     total = Rebuilt(through=order.first - 1)
     with (
-        _going_on(lambda: f"go on with `neve rebuild-index --from {total.through + 1}{_until(order)}`"),
+        going_on(lambda: f"go on with `neve rebuild-index --from {total.through + 1}{_until(order)}`"),
         _shown("rebuilding", order, largest) as show,
     ):
         for each in rebuilder.rebuild(order.first, order.last):
@@ -337,7 +337,7 @@ def _tell(total: Rebuilt, largest: int, drawn: int, order: Order) -> None:
 
 
 @contextmanager
-def _going_on(how: Callable[[], str]) -> Iterator[None]:
+def going_on(how: Callable[[], str]) -> Iterator[None]:
     """Whatever ends the work, say how to go on."""
     try:
         yield

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,13 +12,16 @@ import typer
 from neve_cli import clock, output, stack
 from neve_cli.failures import PROBLEM
 from neve_cli.options import DEFAULT_STACK, AsJson, StackName
-from neve_cli.text import safe
+from neve_cli.pointers import After, Prefix, teller
+from neve_cli.text import counted, safe, size
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
     from neve.domain.attachment import Bucket, Plan
 
+ANNOUNCED_TOGETHER = 10
+"""What one invocation of CopyUpload gets together: it copies them one after the other."""
 LOOKS = 10
 """So often, a second apart, a change is looked for: S3 may show the configuration before it for a moment."""
 
@@ -71,6 +76,45 @@ def detach(
     name, bucket = deployed.outputs["UploadsBucket"], _read(deployed.s3, deployed.outputs["UploadsBucket"])
     plan = detaching(bucket, name=stack_name)
     _carry_out(deployed.s3, name, bucket, plan, dry_run=dry_run, yes=True, as_json=as_json)
+
+
+@app.command()
+def announce(
+    prefix: Prefix = "",
+    after: After = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what lies there.")] = False,
+    as_json: AsJson = False,
+    stack_name: StackName = DEFAULT_STACK,
+) -> None:
+    """Have CopyUpload take up what lies in the uploads bucket already, as if it had been uploaded now.
+
+    For a bucket that had files when it was attached, and after the pointers were lost. What was copied before is found
+    to be copied, and let go. It needs the policy NeveOperator, beside NeveObserver.
+    """
+    from neve.aws.content_listing import S3ContentListing  # noqa: PLC0415
+    from neve.aws.queue import SqsQueue  # noqa: PLC0415
+    from neve.domain.events import announcements  # noqa: PLC0415
+    from neve_cli.rebuilding import going_on  # noqa: PLC0415
+
+    deployed = stack.find(stack_name)
+    bucket = deployed.outputs["UploadsBucket"]
+    queue = SqsQueue(deployed.sqs, deployed.outputs["UploadsQueue"])
+    current = S3ContentListing(deployed.s3, bucket).current(after, prefix=prefix)
+    files, size_bytes, place, tell = 0, 0, after, teller(as_json=as_json)
+    given = f" --prefix {shlex.quote(prefix)}" if prefix else ""
+    with going_on(lambda: f"to go on: neve uploads announce{given} --after {shlex.quote(place)}"):
+        while batch := list(islice(current, ANNOUNCED_TOGETHER)):
+            for message in () if dry_run else announcements(bucket, batch):
+                queue.send(message)
+            files, place = files + len(batch), batch[-1].key
+            size_bytes += sum(version.size_bytes for version in batch)
+            tell(f"{counted(files, 'file')}, at {safe(place)}")
+    if as_json:
+        output.document(
+            {"bucket": bucket, "files": files, "size_bytes": size_bytes, "place": place, "dry_run": dry_run}
+        )
+        return
+    typer.echo(f"{'to be announced' if dry_run else 'announced'}: {counted(files, 'file')}, {size(size_bytes)}")
 
 
 def _carry_out(s3: S3Client, name: str, bucket: Bucket, plan: Plan, *, dry_run: bool, yes: bool, as_json: bool) -> None:

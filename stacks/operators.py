@@ -131,18 +131,20 @@ def operator_policy(
 
 
 def recovery_policy(scope: Construct, *, storage: StorageStack) -> iam.ManagedPolicy:
-    """Policy NeveRecovery, beside NeveObserver: `neve rebuild-index`, which makes the index anew from the archives.
+    """Policy NeveRecovery, beside NeveObserver: `neve rebuild-index` and `rebuild-pointers`, which make tables anew.
 
     It writes rows, and manifests where there are none; it can neither delete nor overwrite an archive or a manifest.
     """
     policy = iam.ManagedPolicy(
         scope,
         "NeveRecovery",
-        description="What `neve rebuild-index` needs, beside NeveObserver",
+        description="What `neve rebuild-index` and `rebuild-pointers` need, beside NeveObserver",
         statements=[
             _allow(["dynamodb:PutItem", "dynamodb:PartiQLInsert"], storage.files_table.table_arn),
             # Rows of archives, and the counter of serials.
             _allow(["dynamodb:PutItem", "dynamodb:UpdateItem"], storage.archives_table.table_arn),
+            # `neve rebuild-pointers`: those that are missing.
+            _allow(["dynamodb:BatchGetItem", "dynamodb:PutItem"], storage.pointers_table.table_arn),
             # `--from-archives` has archives thawed, for which it needs no row, and reads them.
             _allow(
                 ["s3:GetObject", "s3:GetObjectVersion", "s3:RestoreObject"],

@@ -59,6 +59,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
     "NeveRecovery": {
         "FilesTable": {"dynamodb:PutItem", "dynamodb:PartiQLInsert"},
         "ArchivesTable": {"dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "PointersTable": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
         "ArchiveBucket/archives/*": READ_ARCHIVES | {"s3:RestoreObject"},
         "ArchiveBucket/manifests/*": {"s3:PutObject"},
     },

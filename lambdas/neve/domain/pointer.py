@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from neve.domain.version import NULL_VERSION
+from neve.domain.version import NULL_VERSION, ObjectVersion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,24 @@ class OnHost:
 
 
 Pointer = InContent | OnHost
+
+
+def found(key: str, standing: ObjectVersion) -> InContent:
+    """The pointer of a file of which nothing is known but what is current in the content bucket.
+
+    Nobody knows which upload that came from. So no upload has its id, and its sequencer is unknown: CopyUpload takes
+    an upload for a later one only if that is what is current in the uploads bucket.
+    """
+    return InContent(
+        key=key,
+        content_key=standing.key,
+        content_version=standing.version_id,
+        upload_version="",
+        sequencer="",
+        size_bytes=standing.size_bytes,
+        etag=standing.etag,
+        since=standing.event_at,
+    )
 
 
 def names(pointer: Pointer | None, *, upload_version: str, sequencer: str) -> bool:
