@@ -43,10 +43,11 @@ SETTINGS: dict[str, str | int | float] = {
 
 
 ON_THE_CLOUD = ("tests/e2e/", "tests/chaos/")
-BARE = "tests/e2e/test_local_cloud.py"
+TOGETHER = ("tests/e2e/test_local_cloud.py", *ON_THE_CLOUD, "tests/infra/")
+"""What shares something that takes long to make."""
 
 FIRST = "gw0"
-"""The worker that gets the most tests together, which are those on the cloud."""
+"""The worker that gets the first tests: the chaos tests, and with them all that are on the cloud."""
 
 UNMEASURED = re.compile(r"test_(races|repair|cli|demo|recover_manifests|(bench|local)_\w+|\w+_(cli|flows?|mended))\.py")
 """Unit tests that run whole flows, in thousands of orders, or commands: the domain has to be covered by the others."""
@@ -55,19 +56,18 @@ UNMEASURED = re.compile(r"test_(races|repair|cli|demo|recover_manifests|(bench|l
 class CloudTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Keeps what needs the local cloud on one worker, in its order: a second cloud would only cost time.
 
-    What needs one with nothing deployed, or its own, is kept on another. Both come first: most tests are the longest.
+    What needs one with nothing deployed, or its own, is kept on another, and so is what looks at synthesized templates.
     `--dist loadgroup` is meant for this, but pytest-xdist 3.8 does not group under pytest 9.2.
     """
 
     @property
     def nodes(self) -> list[Any]:
-        """The workers: work is handed out in this order, the largest first."""
+        """The workers: work is handed out in this order."""
         return sorted(super().nodes, key=lambda node: node.gateway.id)
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(BARE):
-            return BARE
-        return "cloud" if nodeid.startswith(ON_THE_CLOUD) else nodeid
+        together = next((each for each in TOGETHER if nodeid.startswith(each)), nodeid)
+        return "cloud" if together in ON_THE_CLOUD else together
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -88,7 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> CloudTogether:
-    """How pytest-xdist hands out the tests."""
+    """How pytest-xdist hands out the tests: in their order, in which those on the cloud come first."""
+    config.option.loadscopereorder = False
     return CloudTogether(config, log)
 
 

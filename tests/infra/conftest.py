@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import aws_cdk as cdk
 import pytest
@@ -17,13 +16,6 @@ from tests.infra.templates import BAIT, Templates, read_templates
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "package_index: needs the package index, unless .neve/asset-cache is warm")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # One worker synthesizes for all of them.
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("infra"))
 
 
 @pytest.fixture(scope="session")
