@@ -39,6 +39,8 @@ LAST_CHECKS = 200
 """So many files are asked for once more when all have moved; all of them, if they are fewer."""
 TIMEOUT_S = 30
 LET_GO_WITHIN_S = 180
+FEW = 20
+"""When so few uploads are left, it is asked whether they wait, or are kept for a reason."""
 STOPS_WITHIN_S = 30
 URL_PATH = "/files/"
 
@@ -88,12 +90,14 @@ class Offloading:
         pointers: DynamoPointers,
         s3: S3Client,
         uploads_bucket: str,
+        content_bucket: str,
         web: WebServer,
         agent: subprocess.Popen[bytes],
         log: Path,
     ) -> None:
         self._folder, self._prefix = folder, prefix
-        self._pointers, self._s3, self._uploads_bucket = pointers, s3, uploads_bucket
+        self._pointers, self._s3 = pointers, s3
+        self._uploads_bucket, self._content_bucket = uploads_bucket, content_bucket
         self._web, self._agent, self._log = web, agent, log
         self._dropped: dict[str, tuple[Chosen, float]] = {}
         self._moved: dict[str, InContent] = {}
@@ -172,15 +176,14 @@ class Offloading:
     def finish(self, tell: Callable[[str], None]) -> Offloaded:
         """Wait until the folder is empty and the uploads are let go; then ask for many URLs once more."""
         tell("waiting until the agent has let every file go ...")
-        left = self._left()
+        left, uploads = self._left(), self._uploads()
         deadline = time.monotonic() + LET_GO_WITHIN_S
-        while (left or self._uploads()) and time.monotonic() < deadline and not self.stopped:
+        while (left or uploads) and time.monotonic() < deadline and not self.stopped:
             time.sleep(0.5)
-            left = self._left()
+            left, uploads = self._left(), self._uploads()
         moved = [file for file, _ in self._dropped.values() if file.key in self._moved]
         for file in random.Random(0).sample(moved, min(LAST_CHECKS, len(moved))):  # noqa: S311
             self._check(file)
-        uploads = self._uploads()
         problems = [f"its URL failed: {failure}" for failure in self._checks.failures]
         problems += [f"still in the folder: {path}" for path in left]
         problems += [f"still the current upload: {key!r}" for key in uploads]
@@ -202,8 +205,15 @@ class Offloading:
         return [place for place in places if place.exists()]
 
     def _uploads(self) -> list[str]:
-        """The keys of uploads that are not let go yet."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._uploads_bucket, Prefix=self._prefix)
+        """The keys of uploads that are not let go yet, and have no reason to stay."""
+        keys = self._keys(self._uploads_bucket)
+        if not 0 < len(keys) <= FEW:
+            return keys
+        copied = frozenset(self._keys(self._content_bucket))
+        return [key for key in keys if key in copied]  # rightly kept where somebody has deleted the copy
+
+    def _keys(self, bucket: str) -> list[str]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=self._prefix)
         return [each["Key"] for page in pages for each in page.get("Contents", [])]
 
 
@@ -241,6 +251,7 @@ def offloading(
             pointers=DynamoPointers(dynamodb, outputs["PointersTable"]),
             s3=s3,
             uploads_bucket=outputs["UploadsBucket"],
+            content_bucket=outputs["ContentBucket"],
             web=web,
             agent=agent,
             log=log,
