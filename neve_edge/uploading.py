@@ -157,7 +157,7 @@ class S3Uploads:
             headers = {f"x-amz-meta-{MTIME}": mtime, "x-amz-checksum-sha256": checksum}
             if kind:
                 headers["content-type"] = kind
-            quick = self._quick.put(key, reading.body, headers, reading.sha256)
+            quick = self._quick.put(key, reading.body, headers)
             if quick is not None:
                 return Stored(version_id=quick.get("x-amz-version-id") or NULL_VERSION, etag=quick["etag"].strip('"'))
             answer = self.client.put_object(
