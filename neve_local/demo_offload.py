@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ CHECKED_BYTES = 4 * 1024 * 1024
 LAST_CHECKS = 200
 """So many files are asked for once more when all have moved; all of them, if they are fewer."""
 TIMEOUT_S = 30
+TRIES = 4
+LONGEST_WAIT_S = 5
 LET_GO_WITHIN_S = 180
 FEW = 20
 """When so few uploads are left, it is asked whether they wait, or are kept for a reason."""
@@ -50,7 +53,9 @@ class Offloaded:
     """What moving the files came to. `moved` maps their keys to their pointers, `flipped_s` to seconds from the drop.
 
     `urls_checked` counts requests for URLs while the files moved, `redirected` those that were answered from elsewhere
-    than the folder. `problems` is empty if no request failed, and every file has left the folder.
+    than the folder. `asked_again` counts those that were told to come back, and did: Resolve says 503 with Retry-After
+    when a look-up takes longer than a second. `problems` is empty if no request failed, and every file has left the
+    folder.
     """
 
     moved: Mapping[str, InContent]
@@ -58,6 +63,7 @@ class Offloaded:
     urls_checked: int
     url_failures: int
     redirected: int
+    asked_again: int
     released: int
     web_server: str
     problems: Sequence[str]
@@ -70,6 +76,11 @@ class _Checks:
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def come_back(self) -> None:
+        """One more was told to come back."""
+        with self.lock:
+            self.counts["asked again"] += 1
 
     def add(self, *, redirected: bool, failure: str) -> None:
         with self.lock:
@@ -159,18 +170,28 @@ class Offloading:
             self._stop.wait(CHECK_PAUSE_S)
 
     def _check(self, file: Chosen) -> None:
+        """Ask for the file. Who is told to come back, because a look-up took too long, does so: a few times."""
         url = self._web.url_of(file.key.removeprefix(self._prefix))
         whole = file.size_bytes <= CHECKED_BYTES
         redirected, failure = False, ""
-        try:
-            request = urllib.request.Request(url, method="GET" if whole else "HEAD")  # noqa: S310  # on 127.0.0.1
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-                redirected = answer.url != url
-                body = answer.read()
-                if whole and file.unchanged and not file.has([body]):
-                    failure = f"{len(body)} bytes that are not the file's"
-        except (urllib.error.URLError, OSError) as error:
-            failure = str(error)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                request = urllib.request.Request(url, method="GET" if whole else "HEAD")  # noqa: S310  # on 127.0.0.1
+                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+                    redirected = answer.url != url
+                    body = answer.read()
+                    if whole and file.unchanged and not file.has([body]):
+                        failure = f"{len(body)} bytes that are not the file's"
+            except urllib.error.HTTPError as error:
+                after = error.headers.get("Retry-After", "")
+                if error.code == HTTPStatus.SERVICE_UNAVAILABLE and after.isdecimal() and tries_left:
+                    self._checks.come_back()
+                    time.sleep(min(int(after), LONGEST_WAIT_S))
+                    continue
+                failure = str(error)
+            except (urllib.error.URLError, OSError) as error:
+                failure = str(error)
+            break
         self._checks.add(redirected=redirected, failure=f"{file.key!r}: {failure}" if failure else "")
 
     def finish(self, tell: Callable[[str], None]) -> Offloaded:
@@ -194,6 +215,7 @@ class Offloading:
             urls_checked=self._checks.counts["checked"],
             url_failures=len(self._checks.failures),
             redirected=self._checks.counts["redirected"],
+            asked_again=self._checks.counts["asked again"],
             released=len(self._moved) - len(uploads),
             web_server=self._web.name,
             problems=problems,
@@ -226,7 +248,7 @@ def offloading(
     folder = run / "files"
     folder.mkdir(parents=True)
     (run / "edge.toml").write_text(
-        f'journal = "{run}/edge.db"\nquiet_s = 1\nscan_every_s = 5\nparallel = 16\n'
+        f'journal = "{run}/edge.db"\nquiet_s = 1\nscan_every_s = 5\nparallel = 4\n'
         f'[[folder]]\npath = "{folder}"\nkey_prefix = "{prefix}"\nignore = []\n'
     )
     cdn.serve(s3, (outputs["ContentBucket"], outputs["UploadsBucket"]))

@@ -203,6 +203,7 @@ def _offload_json(offloaded: Offloaded | None) -> dict[str, Any]:
         "urls_checked": offloaded.urls_checked,
         "url_failures": offloaded.url_failures,
         "redirected": offloaded.redirected,
+        "asked_again": offloaded.asked_again,
         "released": offloaded.released,
         "web_server": offloaded.web_server,
         "flipped_p50_s": round(quantile(seconds, 0.50), 3),
@@ -362,7 +363,7 @@ def _show_offloaded(offloaded: Offloaded, console: Console) -> None:
             {
                 "moved": f"{len(offloaded.moved):,} files   uploads let go {offloaded.released:,}",
                 "URLs asked for": f"{offloaded.urls_checked:,}, {offloaded.redirected:,} of them redirected   "
-                f"failed {offloaded.url_failures:,}",
+                f"told to come back, and did {offloaded.asked_again:,}   failed {offloaded.url_failures:,}",
                 "drop to pointer": f"p50 {quantile(seconds, 0.5):.1f} s   p99 {quantile(seconds, 0.99):.1f} s",
             }
         )
