@@ -238,16 +238,24 @@ def restoring(plan: Plan, *, archives: float, archive_bytes: float, files: float
 
 def met(plan: Plan, files: float) -> float:
     """In how many archives so many files lie, on average, that are picked by chance."""
-    share = min(1.0, files / plan.sizes.files)
-    return math.fsum(archives * (1 - math.pow(1 - share, inside)) for archives, _, inside in plan.archives)
+    return math.fsum(_met(archives, inside, _share(plan, files)) for archives, _, inside in plan.archives)
+
+
+def _share(plan: Plan, files: float) -> float:
+    return min(1.0, files / plan.sizes.files)
+
+
+def _met(archives: float, inside: float, share: float) -> float:
+    """How many of these archives have at least one of the files that are picked."""
+    return archives * (1 - math.pow(1 - share, inside))
 
 
 def restoring_at_random(plan: Plan, files: float) -> list[Use]:
     """What restoring so many files takes that are picked by chance, each archive thawed once."""
-    share = min(1.0, files / plan.sizes.files)
+    share = _share(plan, files)
     uses: list[Use] = []
     for archives, each, inside in plan.archives:
-        thawed = archives * (1 - math.pow(1 - share, inside))
+        thawed = _met(archives, inside, share)
         wanted = archives * inside * share
         uses += restoring(plan, archives=thawed, archive_bytes=each, files=wanted, file_bytes=each / inside)
     return _added(uses)
