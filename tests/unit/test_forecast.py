@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neve.domain.cost import ANNOUNCED_A_MESSAGE, ANNOUNCEMENT_REQUESTS
+from neve.domain.events import announcements
 from neve.domain.forecast import (
     ARCHIVE_BYTES,
     MANIFEST_BYTES,
@@ -20,6 +22,8 @@ from neve.domain.forecast import (
     Deployed,
     Plan,
     Sizes,
+    backfill_s,
+    backfilling,
     best,
     cheapest_age_s,
     deleting,
@@ -33,9 +37,10 @@ from neve.domain.forecast import (
     ways,
 )
 from neve.domain.manifest import Source, render_manifest
-from neve.domain.metering import Class
+from neve.domain.metering import Class, sqs_requests
 from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 from neve.domain.tar import build
+from neve.domain.version import ObjectVersion
 
 DEPLOYED = Deployed(mappings=15, alarms=30, scheduled_per_month=60_000)
 
@@ -188,3 +193,60 @@ def test_files_picked_by_chance_lie_in_ever_fewer_archives_each_and_all_files_in
 
 def test_a_handful_of_files_is_one_archive() -> None:
     assert Plan(sizes=of(100_000, 5)).archives[0][0] == 1
+
+
+# -- Backfill --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_announced_costs_no_event_of_s3_and_what_it_costs_instead_is_shown() -> None:
+    uses = {use.purpose: use for use in backfilling(PLAN)}
+    assert "S3's events to the collect queue" not in uses
+    assert uses["announcements"].quantity == 4_000
+    assert uses["receiving and deleting announcements"].quantity == 5_000
+    assert usd(list(uses.values())) < usd(once(PLAN))
+
+
+def test_an_announcement_holds_as_many_versions_as_a_forecast_takes_it_to() -> None:
+    versions = [
+        ObjectVersion(
+            key=f"photos/2026/11/22/user-1234567/img-{number:08d}.jpg",
+            version_id="0123456789abcdef0123456789abcdef",
+            size_bytes=100_000,
+            etag=hashlib.md5(str(number).encode()).hexdigest(),
+            sequencer="",
+            event_at=datetime(2026, 11, 22, tzinfo=UTC),
+        )
+        for number in range(10_000)
+    ]
+    messages = list(announcements("a-content-bucket", versions))
+    assert len(versions) / len(messages) == pytest.approx(ANNOUNCED_A_MESSAGE, rel=0.25)
+    assert sqs_requests(len(messages[0])) == ANNOUNCEMENT_REQUESTS
+
+
+def test_a_backfill_is_as_fast_as_its_rate_and_never_faster_than_its_writers() -> None:
+    assert backfill_s(PLAN, 100) == pytest.approx(10_000)
+    fastest = backfill_s(PLAN)
+    assert 500 < fastest < 5_000
+    assert backfill_s(PLAN, 10**9) == pytest.approx(fastest)
+    assert backfill_s(PLAN, writers=20) == pytest.approx(fastest / 2)
+    assert backfill_s(Plan(sizes=of(50 * MIB, 300)), 3) == 100
+
+
+def test_a_backfill_that_is_held_back_costs_the_time_in_which_it_waits() -> None:
+    assert usd(backfilling(PLAN, 100)) > usd(backfilling(PLAN, 1_000)) > usd(backfilling(PLAN))
+
+
+def test_versions_come_from_a_listing_or_from_a_report_of_the_inventory() -> None:
+    listed, reported = (
+        {use.purpose: use.quantity for use in backfilling(PLAN, inventory=given)} for given in (False, True)
+    )
+    assert listed["backfill: listing versions"] == 2_000
+    assert reported["backfill: inventory"] == MILLION
+    assert not {"backfill: listing versions"} & set(reported)
+
+
+@settings(max_examples=25)
+@given(size=st.integers(0, 60 * MIB), files=st.integers(1, 10**10), rate=st.floats(0.1, 100_000))
+def test_a_backfill_of_more_files_never_costs_less(size: int, files: int, rate: float) -> None:
+    plan, more = (Plan(sizes=of(size, number)) for number in (files, 2 * files))
+    assert 0 < usd(backfilling(plan, rate)) <= usd(backfilling(more, rate))

@@ -105,6 +105,27 @@ def _events(events: float) -> list[Use]:
     ]
 
 
+ANNOUNCED_A_MESSAGE = 1_000
+ANNOUNCEMENT_REQUESTS = 4
+"""Versions in an announcement of 200 KB (neve.domain.events), with keys of some 60 characters; SQS charges each 64 KB
+begun of what is sent or received as a request."""
+
+
+def _announced(files: float) -> list[Use]:
+    """What stands in the place of S3's events where neve itself tells of versions that were there before."""
+    messages = files / ANNOUNCED_A_MESSAGE
+    rule = f"{ANNOUNCED_A_MESSAGE:,} versions in a message, {ANNOUNCEMENT_REQUESTS} times 64 KB"
+    return [
+        Use(purpose="announcements", charge=Charge.SQS_REQUEST, quantity=messages * ANNOUNCEMENT_REQUESTS, rule=rule),
+        _hidden(
+            "receiving and deleting announcements",
+            Charge.SQS_REQUEST,
+            messages * (ANNOUNCEMENT_REQUESTS + 1),
+            f"{rule}, and one to delete it",
+        ),
+    ]
+
+
 def _hidden(purpose: str, charge: Charge, quantity: float, rule: str) -> Use:
     return Use(purpose=purpose, charge=charge, quantity=quantity, rule=rule, unseen=True)
 
@@ -139,7 +160,7 @@ Lambda developer guide, "Using Lambda with Amazon SQS": polling begins with five
 class Workload:
     """Files of one size that arrive at a rate: by default so fast that every bundle fills before its timer runs out.
 
-    `batch_files` is how many events one Collect is handed.
+    `batch_files` is how many events one Collect is handed. `announced`: they come by a backfill, without S3's events.
     """
 
     file_bytes: int = 100_000
@@ -149,6 +170,7 @@ class Workload:
     storage_class: str = "GLACIER"
     files_per_s: float = math.inf
     max_age_s: int = 20
+    announced: bool = False
 
     @property
     def members(self) -> int:
@@ -165,11 +187,17 @@ class Workload:
         """Whether bundles fill before their timers run out."""
         return self.bundled == self.members
 
+    @property
+    def write_s(self) -> float:
+        """How long WriteArchive takes for a bundle."""
+        return WRITE_S + self.bundled * (WRITE_MEMBER_S + 2 * self.file_bytes / WRITE_BYTES_PER_S)
 
-def arriving(files_per_s: float, **known: Any) -> Workload:
+
+def arriving(files_per_s: float, *, announced: bool = False, **known: Any) -> Workload:
     """Files that arrive at this rate; `known` is what else is known of the Workload."""
     batch = round(files_per_s * COLLECT_WINDOW_S / COLLECT_POLLERS) if math.isfinite(files_per_s) else MOST_BATCHED
-    return Workload(files_per_s=files_per_s, batch_files=min(max(1, batch), MOST_BATCHED), **known)
+    handed = ANNOUNCED_A_MESSAGE if announced else min(max(1, batch), MOST_BATCHED)
+    return Workload(files_per_s=files_per_s, batch_files=handed, announced=announced, **known)
 
 
 def archiving(work: Workload, files: float = MILLION) -> list[Use]:
@@ -188,11 +216,12 @@ def archiving(work: Workload, files: float = MILLION) -> list[Use]:
     late = opened if work.full else 0.0
 
     collect_s = batches * COLLECT_S + files * COLLECT_EVENT_S
-    write_s = archives * (WRITE_S + work.bundled * (WRITE_MEMBER_S + 2 * work.file_bytes / WRITE_BYTES_PER_S))
+    write_s = archives * work.write_s
     late_s = late * LATE_TIMER_S
     return [
+        *(_announced(files) if work.announced else ()),
         *unseen(
-            events=files,
+            events=0 if work.announced else files,
             requests_to_write=archives + late,
             invocations=batches + archives + late,
             gb_seconds=collect_s * COLLECT_GB + (write_s + late_s) * WRITE_GB,
@@ -226,12 +255,12 @@ COPY_ROW_UNITS = 10
 """CopyLarge: a HEAD of the source and one of the copy, and the rows of bundle, archive and file."""
 
 
-def copying(files: float, *, parts: int, storage_class: str) -> list[Use]:
+def copying(files: float, *, parts: int, storage_class: str, announced: bool = False) -> list[Use]:
     """What archiving `files` takes that S3 copies itself, each in so many parts; 1: by one request."""
     into_class = archive_put(storage_class)
     copies = 1 if parts == 1 else parts + 2
     return [
-        *_events(files),
+        *(_announced(files) if announced else _events(files)),
         _hidden("receiving and deleting requests to copy", Charge.SQS_REQUEST, 2 * files, "one message at a time"),
         _hidden("invocations", Charge.LAMBDA_REQUEST, 2 * files, "Collect and CopyLarge"),
         _hidden("time of the functions", Charge.LAMBDA_GB_SECOND, files * copies * COPY_S * COLLECT_GB, f"{COPY_S} s"),
@@ -251,7 +280,7 @@ def copying(files: float, *, parts: int, storage_class: str) -> list[Use]:
 
 def floor(work: Workload, files: float = MILLION) -> list[Use]:
     """What S3, SQS and DynamoDB charge at the least, however the functions are written."""
-    return [*_events(files), *_objects(work, files)]
+    return [*(_announced(files) if work.announced else _events(files)), *_objects(work, files)]
 
 
 def _objects(work: Workload, files: float) -> list[Use]:

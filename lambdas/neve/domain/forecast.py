@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from neve.domain.cost import Workload, archiving, arriving, copying
+from neve.domain.cost import ANNOUNCED_A_MESSAGE, Workload, archiving, arriving, copying
 from neve.domain.large import SINGLE_COPY_BYTES, ranges
 from neve.domain.metering import MONITORED_BYTES, TERMS, Class, early_days, stored
 from neve.domain.prices import GB, HOURS_A_MONTH, MILLION, Bill, Charge, PriceList, Use
@@ -102,7 +102,8 @@ class Plan:
     """A collection, and how neve is set to keep it.
 
     `files_per_s` is how fast files arrive while the collection is archived; `restored_per_month` files are restored one
-    by one, each from an archive of its own; a horizon of 0 days is no rolling audit.
+    by one, each from an archive of its own; a horizon of 0 days is no rolling audit. `announced`: by a backfill,
+    so that S3 sends no event.
     """
 
     sizes: Sizes
@@ -115,6 +116,7 @@ class Plan:
     restore_tier: Tier = Tier.STANDARD
     audit_horizon_days: int = 365
     audit_tier: Tier = Tier.BULK
+    announced: bool = False
 
     @property
     def small(self) -> tuple[tuple[int, float], ...]:
@@ -134,6 +136,7 @@ class Plan:
             return None
         return arriving(
             self.files_per_s * files / self.sizes.files,
+            announced=self.announced,
             file_bytes=max(1, round(sum(size * count for size, count in self.small) / files)),
             target_bytes=self.target_bytes,
             max_members=min(self.max_members, math.ceil(files)),
@@ -164,8 +167,88 @@ def once(plan: Plan) -> list[Use]:
         uses += archiving(work, sum(count for _, count in plan.small))
     for size, count in plan.large:
         parts = 1 if size <= SINGLE_COPY_BYTES else len(ranges(size))
-        uses += copying(count, parts=parts, storage_class=plan.storage_class.value)
+        uses += copying(count, parts=parts, storage_class=plan.storage_class.value, announced=plan.announced)
     return _added(uses)
+
+
+BACKFILL_WRITERS = 10
+"""The setting backfill_write_concurrency: so many archives of a backfill are written at once."""
+BACKFILL_SHARDS = 100
+BACKFILL_AT_ONCE = 10
+BACKFILL_STEP_S = 840
+BACKFILL_GB = 512 / 1024
+"""A backfill's shards, how many are worked on at once (backfill_shards_at_once), how long an invocation does so of the
+900 s that it may last (backfill_timeout_s), and its memory."""
+LISTED_A_PAGE = 1_000
+BACKFILL_WRITE_UNITS = 3
+BACKFILL_SQS_REQUESTS = 3
+"""For each announcement: the time reserved, the place recorded, the lease; and a look at the depth of the queues."""
+
+
+def backfill_s(plan: Plan, versions_per_s: float = math.inf, *, writers: int = BACKFILL_WRITERS) -> float:
+    """How long archiving the collection by a backfill takes: by its rate, or by what its writers manage."""
+    work = replace(plan, announced=True, files_per_s=versions_per_s).bundled
+    if work is None:
+        return plan.sizes.files / versions_per_s
+    small = sum(count for _, count in plan.small)
+    return max(plan.sizes.files / versions_per_s, small / (writers * work.bundled / work.write_s))
+
+
+def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool = False) -> list[Use]:
+    """What archiving `plan.sizes`, which lie in the content bucket already, takes by `neve backfill`.
+
+    `versions_per_s` is the rate that it is held to, if to any; `inventory` says that the versions are read from a
+    report of S3 Inventory, else they are listed. Versions that are archived already cost less (they are announced,
+    looked up and dropped), so for a bucket that neve has archived in part this is the most that it comes to.
+
+        Bill(prices=US_EAST_1, uses=tuple(backfilling(Plan(sizes=sizes), versions_per_s=500))).usd
+    """
+    archived = once(replace(plan, announced=True, files_per_s=versions_per_s))
+    files, seconds = plan.sizes.files, backfill_s(plan, versions_per_s)
+    messages = files / ANNOUNCED_A_MESSAGE
+    worked_s = BACKFILL_AT_ONCE * seconds
+    steps = BACKFILL_SHARDS + worked_s / BACKFILL_STEP_S
+    found = (
+        Use(purpose="backfill: inventory", charge=Charge.S3_INVENTORY_OBJECT, quantity=files, rule="one report")
+        if inventory
+        else Use(
+            purpose="backfill: listing versions",
+            charge=Charge.S3_PUT,
+            quantity=files / LISTED_A_PAGE + 10 * BACKFILL_SHARDS,
+            rule=f"{LISTED_A_PAGE:,} a page; and {10 * BACKFILL_SHARDS:,} to find where shards begin",
+        )
+    )
+    return [
+        *archived,
+        found,
+        Use(
+            purpose="backfill: rows",
+            charge=Charge.DYNAMODB_WRITE_UNIT,
+            quantity=messages * BACKFILL_WRITE_UNITS,
+            rule=f"{BACKFILL_WRITE_UNITS} for each announcement: its time, its place, the lease",
+        ),
+        Use(
+            purpose="backfill: looking at queues",
+            charge=Charge.SQS_REQUEST,
+            quantity=messages * BACKFILL_SQS_REQUESTS,
+            rule="the depth of its queues, for each announcement",
+        ),
+        Use(
+            purpose="backfill: states",
+            charge=Charge.STATE_TRANSITION,
+            quantity=2 * steps + BACKFILL_SHARDS,
+            rule=f"{BACKFILL_SHARDS} shards, and two transitions for each step of {BACKFILL_STEP_S} s",
+            unseen=True,
+        ),
+        Use(purpose="backfill: steps", charge=Charge.LAMBDA_REQUEST, quantity=steps, rule="one for each", unseen=True),
+        Use(
+            purpose="backfill: time of the function",
+            charge=Charge.LAMBDA_GB_SECOND,
+            quantity=worked_s * BACKFILL_GB,
+            rule=f"{BACKFILL_AT_ONCE} shards at once for {seconds:,.0f} s, waiting included",
+            unseen=True,
+        ),
+    ]
 
 
 def monthly(plan: Plan, deployed: Deployed) -> list[Use]:
