@@ -186,6 +186,7 @@ RULES: Mapping[str, Rule] = {
     # 10,000 is the largest batch of an event source mapping on a standard queue.
     "collect_batch": Whole(1, 10_000, "events"),
     "fetch_threads": Whole(1, 256, "threads"),
+    "content_bucket": _ONE_BUCKET,
     "uploads_bucket": _ONE_BUCKET,
     "key_layout": Choice(("as-is", "hashed")),
     # Longer than the 14 days for which a queue may hold the message that would have brought an upload on its way.
@@ -282,6 +283,7 @@ class Settings:
     sweep_timeout_s: int = 60
     collect_batch: int = 1000
     fetch_threads: int = 32
+    content_bucket: str = ""
     uploads_bucket: str = ""
     key_layout: str = "as-is"
     attic_days: int = 30
@@ -431,6 +433,23 @@ def _drilled_into_uploads(settings: Settings) -> str:
     )
 
 
+def _content_is_something_else(settings: Settings) -> str:
+    name = settings.content_bucket
+    if not name:
+        return ""
+    others = (
+        ("uploads_bucket", settings.uploads_bucket, "an upload would be copied onto itself, and then let go"),
+        ("drill_bucket", settings.drill_bucket, "a drill restores there anyway, and into a second bucket beside it"),
+        ("restore_buckets", settings.restore_buckets, "restores may go there anyway"),
+    )
+    told = [
+        f"{key} names the content bucket {name} as well: {why}. Take it out of {key}, or give content_bucket another."
+        for key, named, why in others
+        if name in named.split(",")
+    ]
+    return " ".join(told)
+
+
 def _certified_for_nothing(settings: Settings) -> str:
     if not settings.cdn_certificate:
         return ""
@@ -448,6 +467,7 @@ TOGETHER = (
     Together(("signing", "cdn_key_group", "cdn_key_id", "cdn_key_parameter"), _unsigned),
     Together(("cdn_certificate", "cdn_urls"), _certified_for_nothing),
     Together(("drill_bucket", "uploads_bucket"), _drilled_into_uploads),
+    Together(("content_bucket", "uploads_bucket", "drill_bucket", "restore_buckets"), _content_is_something_else),
     Together(("storage_class", "audit_tier"), _too_fast),
     Together(("audit_every_h", "audit_horizon_days"), _no_passes),
     Together(("audit_horizon_days", "audit_budget_percent"), _out_of_budget),

@@ -156,7 +156,18 @@ class StorageStack(cdk.Stack):
         )
         return bucket
 
-    def _content_bucket(self, settings: Settings) -> s3.Bucket:
+    def _content_bucket(self, settings: Settings) -> s3.IBucket:
+        """The bucket whose files are archived; one that is there already keeps its configuration as it is.
+
+        `neve content attach` has such a bucket notify the queue, gives it the rule for copies of drills, and names the
+        statements that its policy lacks.
+        """
+        if settings.content_bucket:
+            self._let_tell(self.collect, "ContentBucket", settings.content_bucket)
+            named = s3.Bucket.from_bucket_name(self, "ContentBucket", settings.content_bucket)
+            readable = [statement.to_statement_json() for statement in self._cloudfront_reads(named, settings)]
+            output(self, "ContentBucketStatements", self.to_json_string(readable))
+            return named
         bucket = self._bucket("ContentBucket", versioned=True, rules=[_DRILLS_EXPIRE_AFTER])
         self._tell_of_new_objects(bucket, self.collect)
         self._let_cloudfront_read(bucket, settings)
@@ -176,6 +187,10 @@ class StorageStack(cdk.Stack):
         return bucket
 
     def _let_cloudfront_read(self, bucket: s3.Bucket, settings: Settings) -> None:
+        for statement in self._cloudfront_reads(bucket, settings):
+            bucket.add_to_resource_policy(statement)
+
+    def _cloudfront_reads(self, bucket: s3.IBucket, settings: Settings) -> list[iam.PolicyStatement]:
         """Let the distributions of this account read the bucket, but for what is private and for neve's own.
 
         The distribution itself cannot be named: it stands in another stack, and names the bucket. Without the right to
@@ -186,30 +201,25 @@ class StorageStack(cdk.Stack):
             "StringEquals": {"aws:SourceAccount": self.account},
             "ArnLike": {"aws:SourceArn": f"arn:{self.partition}:cloudfront::{self.account}:distribution/*"},
         }
-        for sid, action, resource in (
-            ("AllowCloudFrontToRead", "s3:GetObject", bucket.arn_for_objects("*")),
-            ("AllowCloudFrontToTellWhatIsMissing", "s3:ListBucket", bucket.bucket_arn),
-        ):
-            bucket.add_to_resource_policy(
-                iam.PolicyStatement(
-                    sid=sid,
-                    principals=[cloudfront],
-                    actions=[action],
-                    resources=[resource],
-                    conditions=any_distribution,
-                )
+        allowed = [
+            iam.PolicyStatement(
+                sid=sid, principals=[cloudfront], actions=[action], resources=[resource], conditions=any_distribution
             )
+            for sid, action, resource in (
+                ("AllowCloudFrontToRead", "s3:GetObject", bucket.arn_for_objects("*")),
+                ("AllowCloudFrontToTellWhatIsMissing", "s3:ListBucket", bucket.bucket_arn),
+            )
+        ]
         # What CloudFront signs URLs for it has to read; its distribution then asks for the signature.
         private = patterns(settings.private) if settings.signing == "s3" else []
-        bucket.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="DenyCloudFrontWhatIsPrivate",
-                effect=iam.Effect.DENY,
-                principals=[cloudfront],
-                actions=["s3:GetObject"],
-                resources=[bucket.arn_for_objects(pattern) for pattern in (".neve/*", *private)],
-            )
+        denied = iam.PolicyStatement(
+            sid="DenyCloudFrontWhatIsPrivate",
+            effect=iam.Effect.DENY,
+            principals=[cloudfront],
+            actions=["s3:GetObject"],
+            resources=[bucket.arn_for_objects(pattern) for pattern in (".neve/*", *private)],
         )
+        return [*allowed, denied]
 
     def _tell_of_new_objects(self, bucket: s3.Bucket, told: QueueWithDeadLetters) -> None:
         # The queue's policy cannot name the bucket (see _notify): the account stands in for it, and who reads the queue

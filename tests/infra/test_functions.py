@@ -266,13 +266,14 @@ GRANTS: dict[str, dict[str, set[str]]] = {
 # As many buckets as there may be, with the longest names.
 OTHER_BUCKETS = [f"{'a-very-long-name-of-a-bucket-' * 2}{number:05}" for number in range(19)]
 RESTORE_SETTINGS = {
+    "content_bucket": "photos",
     "uploads_bucket": "uploads",
     "restore_buckets": ",".join([*OTHER_BUCKETS, "uploads"]),
     "site_urls": "https://www.example.org/media/=files/,https://example.org/",
     "restore_requests_per_s": "7",
     "restore_usd_per_day": "0",
 }
-DESTINATIONS = " ".join(["ContentBucket", "uploads", *OTHER_BUCKETS])
+DESTINATIONS = " ".join(["photos", "uploads", *OTHER_BUCKETS])
 
 SERVE_SETTINGS = {
     "key_layout": "hashed",
@@ -348,8 +349,8 @@ def test_extract_may_write_where_the_settings_allow_and_never_to_the_archive_buc
 ) -> None:
     templates = synthesized(**RESTORE_SETTINGS)
     others = {name: granted(templates, name) for name in GRANTS if name != "Extract"}
-    assert others == {name: on_the_uploads_bucket(grants) for name, grants in GRANTS.items() if name != "Extract"}
-    assert granted(templates, "Extract") == on_the_uploads_bucket(GRANTS["Extract"]) | {
+    assert others == {name: on_existing_buckets(grants) for name, grants in GRANTS.items() if name != "Extract"}
+    assert granted(templates, "Extract") == on_existing_buckets(GRANTS["Extract"]) | {
         **{f"arn:aws:s3:::{name}": FIND_PLACE for name in OTHER_BUCKETS},
         **{f"arn:aws:s3:::{name}/*": PLACE_OBJECTS for name in OTHER_BUCKETS},
     }
@@ -359,9 +360,14 @@ def test_extract_may_write_where_the_settings_allow_and_never_to_the_archive_buc
     }
 
 
-def on_the_uploads_bucket(grants: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The same with the bucket of RESTORE_SETTINGS instead of the stack's own."""
-    return {name.replace("UploadsBucket", "arn:aws:s3:::uploads"): actions for name, actions in grants.items()}
+def on_existing_buckets(grants: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The same with the buckets of RESTORE_SETTINGS instead of the stack's own."""
+
+    def existing(name: str) -> str:
+        name = name.replace("UploadsBucket", "arn:aws:s3:::uploads")
+        return name.replace("ContentBucket", "arn:aws:s3:::photos")
+
+    return {existing(name): actions for name, actions in grants.items()}
 
 
 def test_a_second_bucket_of_drills_takes_the_place_of_the_content_bucket(synthesized: Callable[..., Templates]) -> None:

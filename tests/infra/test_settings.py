@@ -30,6 +30,7 @@ REFUSED: dict[str, list[object]] = {
     "sweep_timeout_s": ["4", "901"],
     "collect_batch": ["0", "10001"],
     "fetch_threads": ["0", "257"],
+    "content_bucket": ["Photos", "a,b", "arn:aws:s3:::photos"],
     "uploads_bucket": [
         "*",
         "Up",
@@ -120,6 +121,7 @@ def test_a_value_out_of_range_is_refused_with_key_value_range_and_remedy(key: st
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("content_bucket", "photos"),
         ("uploads_bucket", "uploads.example.org"),
         ("uploads_bucket", "123456789012-uploads-us-east-1-an"),
         ("restore_buckets", "press"),
@@ -246,6 +248,22 @@ def test_all_problems_are_told_at_once() -> None:
             (
                 "drill_bucket=press is the uploads bucket, from which a drill's copies would go on to the content "
                 "bucket. Name another one, or leave drill_bucket out."
+            ),
+        ),
+        (
+            {"content_bucket": "press", "uploads_bucket": "press"},
+            (
+                "uploads_bucket names the content bucket press as well: an upload would be copied onto itself, and "
+                "then let go. Take it out of uploads_bucket, or give content_bucket another."
+            ),
+        ),
+        (
+            {"content_bucket": "press", "drill_bucket": "press", "restore_buckets": "books,press"},
+            (
+                "drill_bucket names the content bucket press as well: a drill restores there anyway, and into a "
+                "second bucket beside it. Take it out of drill_bucket, or give content_bucket another. "
+                "restore_buckets names the content bucket press as well: restores may go there anyway. Take it out "
+                "of restore_buckets, or give content_bucket another."
             ),
         ),
     ],

@@ -138,9 +138,10 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
 def test_the_command_is_told_where_restores_may_go_and_what_urls_mean(synthesized: Callable[..., Templates]) -> None:
     templates = synthesized(**RESTORE_SETTINGS)
     outputs = templates.outputs("neve-restore") | templates.outputs("neve-storage")
-    told = {name: outputs[name] for name in ("DestinationBuckets", "UploadsBucket", "SiteUrls", "UsdPerDay")}
-    assert told == {
+    names = ("DestinationBuckets", "ContentBucket", "UploadsBucket", "SiteUrls", "UsdPerDay")
+    assert {name: outputs[name] for name in names} == {
         "DestinationBuckets": DESTINATIONS,
+        "ContentBucket": "photos",
         "UploadsBucket": "uploads",
         "SiteUrls": "https://www.example.org/media/=files/,https://example.org/",
         "UsdPerDay": "0",

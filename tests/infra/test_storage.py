@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -159,24 +160,37 @@ def test_created_objects_reach_the_queue_of_their_bucket(templates: Templates, n
     assert sending["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
 
 
-def test_a_bucket_of_uploads_that_is_there_already_may_tell_the_queue_and_is_left_as_it_is(
-    synthesized: Callable[..., Templates],
+@pytest.mark.parametrize(("name", "told"), [("photos", "CollectQueue"), ("uploads", "UploadsQueue")])
+def test_a_bucket_that_is_there_already_may_tell_the_queue_and_is_left_as_it_is(
+    synthesized: Callable[..., Templates], name: str, told: str
 ) -> None:
     templates = synthesized(**RESTORE_SETTINGS)
-    assert set(templates.of_kind("AWS::S3::Bucket")) == {"ContentBucket", "ArchiveBucket", "DrillBucket"}
-    assert all("uploads" not in policy for policy in templates.of_kind("AWS::S3::BucketPolicy"))
+    assert set(templates.of_kind("AWS::S3::Bucket")) == {"ArchiveBucket", "DrillBucket"}
+    policies = map(templates.rendered, templates.of_kind("AWS::S3::BucketPolicy").values())
+    assert {policy["Bucket"] for policy in policies} == {"ArchiveBucket", "DrillBucket"}
     [sending] = [
         statement
         for policy in map(templates.rendered, templates.of_kind("AWS::SQS::QueuePolicy").values())
-        if policy["Queues"] == ["UploadsQueue"]
+        if policy["Queues"] == [told]
         for statement in statements(policy["PolicyDocument"])
         if statement["Effect"] == "Allow"
     ]
     assert sending["Principal"] == {"Service": "s3.amazonaws.com"}
     assert sending["Condition"] == {
         "StringEquals": {"aws:SourceAccount": "123456789012"},
-        "ArnLike": {"aws:SourceArn": "arn:aws:s3:::uploads"},
+        "ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{name}"},
     }
+
+
+def test_the_command_is_told_what_the_policy_of_an_existing_content_bucket_has_to_say(
+    synthesized: Callable[..., Templates], templates: Templates
+) -> None:
+    """The statements that the stack gives a bucket of its own, since nobody else can give them to another's."""
+    told = json.loads(synthesized(**RESTORE_SETTINGS).outputs("neve-storage")["ContentBucketStatements"])
+    own = json.loads(
+        json.dumps(bucket_policy(templates, "ContentBucket")).replace("ContentBucket", "arn:aws:s3:::photos")
+    )
+    assert statements({"Statement": told}) == [each for each in own if "CloudFront" in each.get("Sid", "")]
 
 
 def test_s3_tells_the_topic_of_thaws_that_an_archive_can_be_read(templates: Templates) -> None:
