@@ -202,6 +202,21 @@ class ReconcileConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackfillConfig:
+    """Settings of Backfill. `inventory` is the only place, s3://bucket/prefix/, whose reports it may read; "" is none.
+
+    It sends to the first queue, and looks how full all three are. It needs no outbox: who cannot send tries again.
+    """
+
+    content_bucket: str
+    backfills_table: str
+    inventory: str
+    backfill_queue_url: str
+    backfill_bundles_queue_url: str
+    backfill_large_queue_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrillConfig:
     """Settings of Drill. `drill_buckets` are those that every file goes to, separated by spaces."""
 
@@ -298,6 +313,7 @@ AnyConfig = (
     | StartAuditConfig
     | VerifyAuditConfig
     | ReconcileConfig
+    | BackfillConfig
     | DrillConfig
     | CopyUploadConfig
     | ReleaseUploadConfig
@@ -317,6 +333,7 @@ Config = TypeVar(
     StartAuditConfig,
     VerifyAuditConfig,
     ReconcileConfig,
+    BackfillConfig,
     DrillConfig,
     CopyUploadConfig,
     ReleaseUploadConfig,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
 from neve.domain.audit import Audit, LastAudit, Report, Run
+from neve.domain.backfill import Backfill, BackfillShard, Place, Split, StoredVersion
 from neve.domain.bundle import Bundle, Limits
 from neve.domain.digest import Digest
 from neve.domain.drill import Drill
@@ -619,6 +620,97 @@ class Reconciles(Protocol):
 
     def postpone(self, pass_id: str, due_at: datetime) -> None:
         """Have the sweep look at an unannounced pass at `due_at`, not earlier."""
+
+
+# -- Backfill --------------------------------------------------------------------------------------------------------
+
+
+class VersionListing(Protocol):
+    """What stands in the content bucket, with the class that it is stored in."""
+
+    def first_key(self, prefix: str, after: str) -> str:
+        """The first key behind `after`, in the order of UTF-8, that begins with `prefix`; "" if there is none.
+
+        Keys that have only delete markers count.
+        """
+
+    def stored(self, prefix: str, after: str, version_id: str = "") -> Iterator[tuple[Place, StoredVersion | None]]:
+        """The versions, as ContentListing.versions gives them, of keys that begin with `prefix`, each with its place.
+
+        A page ends with its place alone: of delete markers there may be any number.
+        """
+
+
+class VersionInventory(Protocol):
+    """The S3 Inventory reports of the content bucket, as far as they state what a version is stored in."""
+
+    def newest(self) -> InventoryReport:
+        """As Inventory.newest."""
+
+    def stored(self, manifest: str, file: int, after: int) -> Iterator[tuple[int, StoredVersion | None]]:
+        """As Inventory.versions, with storage classes. Raises InventoryInvalid if the report has none, and as that."""
+
+
+class Depth(Protocol):
+    """How full one SQS queue is."""
+
+    def waiting(self) -> int:
+        """How many messages could be received now, neither delayed nor in flight. Eventually consistent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """When a batch may be announced; if it was not `taken`, then there was none before that."""
+
+    at: datetime
+    taken: bool
+
+
+class Backfills(Protocol):
+    """Backfills, how each is split, and its shards. Reads are consistent."""
+
+    def open(self, new: Backfill) -> Backfill:
+        """Create the backfill unless it is there; as it stands afterwards."""
+
+    def get(self, backfill_id: str) -> Backfill | None:
+        """The backfill; None if there is none."""
+
+    def all(self, *, newest_first: bool = True) -> Iterator[Backfill]:
+        """All backfills by their ids, which begin with the time."""
+
+    def split(self, backfill_id: str) -> Split | None:
+        """How the backfill is split; None if it is not yet."""
+
+    def freeze(self, backfill_id: str, split: Split) -> Split:
+        """Split the backfill so, unless it is split; how it is split afterwards."""
+
+    def shard(self, backfill_id: str, number: int) -> BackfillShard:
+        """A shard as it stands; as new if it was never begun."""
+
+    def shards(self, backfill_id: str) -> Iterator[BackfillShard]:
+        """The shards of a backfill that were begun, by number."""
+
+    def swap(self, seen: BackfillShard, to: BackfillShard) -> BackfillShard | None:
+        """Put `to` in the place of `seen`, which was read before; as it stands now, or None if another was first."""
+
+    def reserve(self, backfill_id: str, *, takes: timedelta, now: datetime, until: datetime) -> Slot | None:
+        """Reserve the next free time for a batch that takes so long at the backfill's rate, if that is by `until`.
+
+        All shards share one row of such times; a batch that takes no time finds one at once. None if the backfill is
+        not running.
+        """
+
+    def stop(self, backfill_id: str, now: datetime, *, problem: str = "") -> bool:
+        """running -> stopped; False, and nothing changes, if it is not running. Shards stop at their next batch."""
+
+    def resume(self, backfill_id: str, now: datetime, *, rate: int | None = None) -> Backfill | None:
+        """running or stopped -> running, with another attempt and perhaps another rate, without a problem.
+
+        As it stands afterwards; None, and nothing changes, if it is finished or there is none.
+        """
+
+    def end(self, backfill_id: str, now: datetime) -> bool:
+        """running or stopped -> finished, without a problem; False if it was finished before."""
 
 
 # -- Drill -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ or without neve; what is forecast is the second copy.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from neve.domain.cost import ANNOUNCED_A_MESSAGE, Workload, archiving, arriving, copying
@@ -87,14 +87,25 @@ CLASSES_PER_DOUBLING = 8
 """Sizes are put together by eighths of a doubling: within 5 % of what they are, on average within 1 %."""
 
 
+def size_class(size_bytes: int) -> int:
+    """Which of these eighths a size belongs to; nothing at all is in one of its own."""
+    return -1 if size_bytes <= 0 else int(math.log2(size_bytes) * CLASSES_PER_DOUBLING)
+
+
+def averaged(by_size: Mapping[int, tuple[int, int]]) -> Sizes:
+    """Sizes of files that are known as bytes and number of each size_class. Raises ValueError if there is none."""
+    means = sorted((round(total / count), float(count)) for total, count in by_size.values())
+    return Sizes(counts=tuple(means))
+
+
 def gathered(sizes: Iterable[int]) -> Sizes:
     """The sizes of any number of files, each as the mean of those near it. Raises ValueError if there is none."""
     sums: dict[int, tuple[int, int]] = {}
     for size in sizes:
-        place = -1 if size <= 0 else int(math.log2(size) * CLASSES_PER_DOUBLING)
+        place = size_class(size)
         total, count = sums.get(place, (0, 0))
         sums[place] = (total + size, count + 1)
-    return Sizes(counts=tuple((round(total / count), float(count)) for _, (total, count) in sorted(sums.items())))
+    return averaged(sums)
 
 
 @dataclass(frozen=True, kw_only=True)
