@@ -16,10 +16,13 @@ from neve_local.cloud import PROJECT, LocalCloud
 
 
 @contextmanager
-def served() -> Iterator[LocalCloud]:
-    """A server of its own for one measurement, on a free port, gone with all it held when the measurement ends."""
+def served(server: str = "neve_local.server") -> Iterator[LocalCloud]:
+    """A server of its own for one measurement, on a free port, gone with all it held when the measurement ends.
+
+    `server` is the module that serves.
+    """
     with tempfile.TemporaryDirectory(prefix="neve-bench-") as folder:
-        cloud = LocalCloud(Path(folder) / "cloud", port=0, tied=True)
+        cloud = LocalCloud(Path(folder) / "cloud", port=0, tied=True, server=server)
         with cloud:
             yield cloud
 

@@ -90,7 +90,7 @@ class LocalCloud:
 
     `port` is where it listens on 127.0.0.1: None for the port of the stored state, else 4566, else any free one;
     0 for any free one. `say` is told each step, a line at a time. A cloud that is `tied` stops when the process that
-    started it has gone, however that ended.
+    started it has gone, however that ended. `server` is the module that serves; another one may look at what comes by.
     """
 
     def __init__(
@@ -100,11 +100,13 @@ class LocalCloud:
         port: int | None = None,
         say: Callable[[str], None] = quiet,
         tied: bool = False,
+        server: str = "neve_local.server",
     ) -> None:
         self.layout = Layout(folder.resolve())
         self._wanted_port = port
         self._say = say
         self._tied = tied
+        self._server = server
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -165,7 +167,7 @@ class LocalCloud:
         port = self._choose_port()
         with self.layout.server_log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "neve_local.server"],
+                [sys.executable, "-m", self._server],
                 cwd=PROJECT,
                 env=server_environment(self.layout, port=port, tied=self._tied),
                 stdin=subprocess.PIPE if self._tied else subprocess.DEVNULL,

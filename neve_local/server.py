@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from neve_local import bridges
 from neve_local.layout import Layout
@@ -78,9 +78,14 @@ def main() -> int:
     return int(watch.failed)
 
 
-if __name__ == "__main__":
+def serve() -> NoReturn:
+    """Serve, then end this process at once."""
     status = main()
     logging.shutdown()
     sys.stdout.flush()
     # Threads that wait for a function would keep the process for as long as that function's timeout.
     os._exit(status)
+
+
+if __name__ == "__main__":
+    serve()
