@@ -14,7 +14,7 @@ import typer
 
 from neve_cli import output
 from neve_cli.options import AsJson
-from neve_cli.text import safe, size, span, usd
+from neve_cli.text import exactly, safe, size, span, usd
 
 if TYPE_CHECKING:
     from neve.domain.forecast import Plan
@@ -370,26 +370,57 @@ def delete(
 
 
 @app.command("prices")
-def show_prices(prices: Prices = None, as_json: AsJson = False) -> None:
+def show_prices(
+    *,
+    prices: Prices = None,
+    ask: Annotated[
+        bool, typer.Option("--update", help="Ask AWS's Price List for the prices of today (pricing:GetProducts).")
+    ] = False,
+    region: Annotated[
+        str | None, typer.Option(help="With --update: the region; else that of the prices.", show_default=False)
+    ] = None,
+    output_file: Annotated[
+        Path | None,
+        typer.Option("--output", help="With --update: write the prices there, for --prices.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the prices that all is reckoned by, with their date and sources; --json prints a file of prices.
 
-    For another region: save that file, put in its prices, and name it by --prices.
+    --update holds them against AWS's Price List, and says what has changed; --output writes that down. What the Price
+    List does not answer without doubt stays as it is, and is named.
     """
     from neve.domain.prices import render_prices  # noqa: PLC0415
 
     listed = _prices(prices)
+    if not ask and (region or output_file):
+        raise typer.BadParameter("--region and --output go with --update")
+    if ask:
+        listed = _updated(listed, region, output_file, quiet=as_json)
     if as_json:
         typer.echo(render_prices(listed))
-        return
-    output.table(
-        ("charge", "US dollars", "for", "source"),
-        [
-            (charge.value, f"{price.usd:.10f}".rstrip("0").rstrip("."), f"{price.per:,}", price.source)
+    elif not ask:
+        rows = [
+            (charge.value, exactly(price.usd), f"{price.per:,}", price.checked or listed.checked, price.source)
             for charge, price in listed.prices.items()
-        ],
-        right=frozenset({1, 2}),
-    )
-    _tell_prices(listed)
+        ]
+        output.table(("charge", "US dollars", "for", "checked", "source"), rows, right=frozenset({1, 2}))
+        _tell_prices(listed)
+
+
+def _updated(listed: PriceList, region: str | None, path: Path | None, *, quiet: bool) -> PriceList:
+    from neve.domain.prices import render_prices  # noqa: PLC0415
+    from neve_cli import clock, cost_prices  # noqa: PLC0415
+
+    updated = cost_prices.update(cost_prices.client(), listed, region or listed.region, clock.now())
+    if path:
+        try:
+            path.write_text(f"{render_prices(updated.prices)}\n")
+        except OSError as error:
+            raise typer.BadParameter(f"{path}: {error}", param_hint="--output") from error
+    if not quiet:
+        cost_prices.tell(updated, listed, path)
+    return updated.prices
 
 
 def _plan(

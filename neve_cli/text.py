@@ -52,6 +52,11 @@ def usd(value: float) -> str:
     return f"${value:,.{places}f}"
 
 
+def exactly(usd: float) -> str:
+    """A list price: 0.005, 0.0000133334."""
+    return f"{usd:.10f}".rstrip("0").rstrip(".")
+
+
 def span(time: timedelta) -> str:
     """How long, for people: 40 minutes, 5.0 hours, 2.0 days; never a bit less than it is."""
     minutes = -(-max(time, timedelta()) // timedelta(minutes=1))

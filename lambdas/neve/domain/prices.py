@@ -72,18 +72,23 @@ class Charge(StrEnum):
     LOG_GB_MONTH = "CloudWatch Logs GB-month"
     ALARM_MONTH = "CloudWatch alarm for a month"
     METRIC_MONTH = "CloudWatch metric for a month"
+    METRIC_READ = "CloudWatch metric read"
     OTHER_REGION_GB = "GB to another region"
     INTERNET_GB = "GB to the internet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """`usd` for `per` units. `beyond` has (quantity in a month, usd): what each `per` units past that quantity cost."""
+    """`usd` for `per` units. `beyond` has (quantity in a month, usd): what each `per` units past that quantity cost.
+
+    `checked` is when that was, and where, if not as the list that it stands in says.
+    """
 
     usd: float
     per: int
     source: str
     beyond: tuple[tuple[float, float], ...] = ()
+    checked: str = ""
 
     def of(self, quantity: float) -> float:
         """What `quantity` units in a month cost."""
@@ -181,6 +186,7 @@ US_EAST_1 = PriceList(
         Charge.LOG_GB_MONTH: Price(usd=0.03, per=1, source=_CLOUDWATCH),
         Charge.ALARM_MONTH: Price(usd=0.10, per=1, source=_CLOUDWATCH),
         Charge.METRIC_MONTH: Price(usd=0.30, per=1, source=_CLOUDWATCH),
+        Charge.METRIC_READ: Price(usd=0.01, per=1_000, source=_CLOUDWATCH),
         Charge.OTHER_REGION_GB: Price(usd=0.02, per=1, source=_EC2),
         Charge.INTERNET_GB: Price(usd=0.09, per=1, source=_EC2),
     },
@@ -248,6 +254,7 @@ def render_prices(prices: PriceList) -> str:
             "prices": {
                 charge.name: {"usd": price.usd, "per": price.per, "source": price.source}
                 | ({"beyond": [list(step) for step in price.beyond]} if price.beyond else {})
+                | ({"checked": price.checked} if price.checked else {})
                 for charge, price in prices.prices.items()
             },
         },
@@ -278,7 +285,13 @@ def _charge(name: str) -> Charge:
 
 def _price(name: str, given: Mapping[str, Any]) -> Price:
     beyond = tuple((float(quantity), float(usd)) for quantity, usd in given.get("beyond", ()))
-    price = Price(usd=float(given["usd"]), per=int(given["per"]), source=str(given["source"]), beyond=beyond)
+    price = Price(
+        usd=float(given["usd"]),
+        per=int(given["per"]),
+        source=str(given["source"]),
+        beyond=beyond,
+        checked=str(given.get("checked", "")),
+    )
     amounts = [price.usd, *(usd for _, usd in beyond)]
     quantities = [0.0, *(quantity for quantity, _ in beyond)]
     if price.per < 1 or not all(math.isfinite(usd) and usd >= 0 for usd in amounts):
