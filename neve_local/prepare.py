@@ -146,9 +146,9 @@ def install_packages() -> None:
 
     Python compiles what is imported; pip would take as long again to compile everything, most of which never is.
     """
-    pip = [VENV / "bin" / "python", "-m", "pip", "install", "--no-compile"]
+    python = VENV / "bin" / "python"
     run(
-        [*pip, "-c", "constraints.txt", "-r", "requirements-dev.txt"],
+        [python, "-m", "pip", "install", "--no-compile", "-c", "constraints.txt", "-r", "requirements-dev.txt"],
         remedy="Look at the lines above: usually the package index could not be reached. Then try again.",
     )
 
