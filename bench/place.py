@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from neve.aws import clients
 from neve.config import CollectConfig, ExtractConfig, PlanRestoreConfig, WriteArchiveConfig, environment
-from neve.domain.bundle import Bundle, BundleState, total_bytes
+from neve.domain.bundle import Bundle, BundleState, Lane, total_bytes
 from neve.domain.outcome import Written
 from neve.domain.version import ObjectVersion, padded_sequencer
 from neve.flows.write_archive import ArchiveWriter
@@ -82,6 +82,7 @@ def configure(*, requests_per_s: int = DEFAULTS.restore_requests_per_s) -> None:
         )
         | environment(
             CollectConfig(
+                lane=Lane.LIVE,
                 content_bucket=CONTENT,
                 archives_table=ARCHIVES,
                 parked_table=PARKED,

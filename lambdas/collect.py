@@ -14,12 +14,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws import clients
 from neve.aws.archives_table import DynamoBundles
-from neve.aws.invocation import count, logger, now, park_message, reported, retry
+from neve.aws.invocation import count, impute_delivery, logger, now, park_message, reported, retry
 from neve.aws.parked_table import DynamoParkingLot
 from neve.aws.queue import SqsQueue
 from neve.aws.sending import sender
 from neve.config import CollectConfig, read
-from neve.domain.bundle import Limits
+from neve.domain.bundle import Lane, Limits
 from neve.domain.events import parse
 from neve.domain.version import ObjectVersion
 from neve.errors import EventInvalid, Transient
@@ -36,6 +36,7 @@ def config() -> CollectConfig:
 def collector() -> Collector:
     """The use case on AWS."""
     return Collector(
+        lane=Lane(config().lane),
         bundles=DynamoBundles(clients.dynamodb(), config().archives_table),
         bundles_queue=sender(config().bundles_queue_url, config().outbox_table),
         large_queue=sender(config().large_queue_url, config().outbox_table),
@@ -51,6 +52,7 @@ def handler(event: dict[str, Any], _: LambdaContext) -> dict[str, Any]:
     records = list(SQSEvent(event).records)
     with reported():
         failed = _collect(records)
+        impute_delivery(records, failed=len(failed), events=True)
     return {"batchItemFailures": [{"itemIdentifier": record.message_id} for record in failed]}
 
 

@@ -15,6 +15,7 @@ from neve.aws.invocation import count, each_message, logger, now
 from neve.aws.queue import SqsQueue
 from neve.aws.sending import sender
 from neve.config import SweepConfig, read
+from neve.domain.bundle import Lane
 from neve.flows.sweep import Sweeper
 
 
@@ -27,10 +28,17 @@ def config() -> SweepConfig:
 @cache
 def sweeper() -> Sweeper:
     """The use case on AWS."""
+    outbox = config().outbox_table
     return Sweeper(
         bundles=DynamoBundles(clients.dynamodb(), config().archives_table),
-        bundles_queue=sender(config().bundles_queue_url, config().outbox_table),
-        large_queue=sender(config().large_queue_url, config().outbox_table),
+        bundles_queues={
+            Lane.LIVE: sender(config().bundles_queue_url, outbox),
+            Lane.BACKFILL: sender(config().backfill_bundles_queue_url, outbox),
+        },
+        large_queues={
+            Lane.LIVE: sender(config().large_queue_url, outbox),
+            Lane.BACKFILL: sender(config().backfill_large_queue_url, outbox),
+        },
     )
 
 

@@ -1,6 +1,8 @@
-"""The archive thread: from the event of an upload to its archive in Glacier."""
+"""The archive thread: from the event of an upload, or a backfill's announcement, to its archive in Glacier."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
@@ -19,18 +21,37 @@ from stacks.functions import (
     packed_code,
 )
 from stacks.outputs import output
-from stacks.queues import queue_with_dead_letters
+from stacks.queues import QueueWithDeadLetters, queue_with_dead_letters
 from stacks.schedules import SWEEP_RETENTION, schedule
 from stacks.settings import Settings
-from stacks.storage import COLLECT_WINDOW_S, UNFINISHED_INDEX, StorageStack
+from stacks.storage import UNFINISHED_INDEX, StorageStack
 
 # What WriteArchive cannot read for now it sends to Collect again, for a day at most. Lambda takes that for a runaway
 # loop and stops it after 16 rounds unless it is told otherwise.
 _COLLECTED_AGAIN = lambda_.RecursiveLoop.ALLOW
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """A lane, `live` or `backfill`: its queues, each before a function of its own, and how many of each run at once."""
+
+    lane: str
+    collect: QueueWithDeadLetters
+    bundles: QueueWithDeadLetters
+    large: QueueWithDeadLetters
+    collect_batch: int
+    collect_window_s: int
+    collects: int
+    writes: int
+    copies: int
+
+
 class ArchiveStack(cdk.Stack):
-    """Collect, WriteArchive, CopyLarge and Sweep, each behind its queue."""
+    """Collect, WriteArchive and CopyLarge for each lane, and Sweep, each behind its queue.
+
+    What was there before goes by queues and functions of its own, so that no upload waits behind it. They are the same
+    functions with other settings, and count and log as the live ones do.
+    """
 
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, storage: StorageStack) -> None:
         super().__init__(scope, construct_id, description="neve: from an upload's event to its archive")
@@ -40,12 +61,42 @@ class ArchiveStack(cdk.Stack):
 
         self.bundles = queue_with_dead_letters(self, "Bundles", timeout_s=settings.write_timeout_s)
         self.large = queue_with_dead_letters(self, "Large", timeout_s=settings.copy_timeout_s)
+        self.backfill = queue_with_dead_letters(self, "Backfill", timeout_s=settings.collect_timeout_s)
+        self.backfill_bundles = queue_with_dead_letters(self, "BackfillBundles", timeout_s=settings.write_timeout_s)
+        self.backfill_large = queue_with_dead_letters(self, "BackfillLarge", timeout_s=settings.copy_timeout_s)
         self.sweep = queue_with_dead_letters(
             self, "Sweep", timeout_s=settings.sweep_timeout_s, retention=SWEEP_RETENTION
         )
-        self.collect_function = self._collect()
-        self.write_archive_function = self._write_archive()
-        self.copy_large_function = self._copy_large()
+        live = _Way(
+            lane="live",
+            collect=storage.collect,
+            bundles=self.bundles,
+            large=self.large,
+            collect_batch=settings.collect_batch,
+            collect_window_s=settings.collect_window_s,
+            collects=settings.collect_concurrency,
+            writes=settings.write_concurrency,
+            copies=settings.copy_concurrency,
+        )
+        self.collect_function = self._collect("Collect", live)
+        self.write_archive_function = self._write_archive("WriteArchive", live)
+        self.copy_large_function = self._copy_large("CopyLarge", live)
+        backfill = _Way(
+            lane="backfill",
+            collect=self.backfill,
+            bundles=self.backfill_bundles,
+            large=self.backfill_large,
+            # A message announces a thousand versions and more: a few fill an invocation, and two invocations note more
+            # in a second than the writers archive.
+            collect_batch=10,
+            collect_window_s=0,
+            collects=2,
+            writes=settings.backfill_write_concurrency,
+            copies=settings.backfill_write_concurrency,
+        )
+        self.collect_backfill_function = self._collect("CollectBackfill", backfill)
+        self.write_backfill_function = self._write_archive("WriteBackfill", backfill)
+        self.copy_backfill_function = self._copy_large("CopyBackfill", backfill)
         self.sweep_function = self._sweep()
         schedule(
             self,
@@ -58,31 +109,42 @@ class ArchiveStack(cdk.Stack):
         output(self, "BundlesDeadLetterQueue", self.bundles.dead_letters.queue_url)
         output(self, "LargeQueue", self.large.queue.queue_url)
         output(self, "LargeDeadLetterQueue", self.large.dead_letters.queue_url)
+        output(self, "BackfillQueue", self.backfill.queue.queue_url)
+        output(self, "BackfillDeadLetterQueue", self.backfill.dead_letters.queue_url)
+        output(self, "BackfillBundlesQueue", self.backfill_bundles.queue.queue_url)
+        output(self, "BackfillBundlesDeadLetterQueue", self.backfill_bundles.dead_letters.queue_url)
+        output(self, "BackfillLargeQueue", self.backfill_large.queue.queue_url)
+        output(self, "BackfillLargeDeadLetterQueue", self.backfill_large.dead_letters.queue_url)
         output(self, "SweepQueue", self.sweep.queue.queue_url)
         output(self, "SweepDeadLetterQueue", self.sweep.dead_letters.queue_url)
         output(self, "CollectFunction", self.collect_function.function_name)
         output(self, "WriteArchiveFunction", self.write_archive_function.function_name)
         output(self, "CopyLargeFunction", self.copy_large_function.function_name)
+        output(self, "CollectBackfillFunction", self.collect_backfill_function.function_name)
+        output(self, "WriteBackfillFunction", self.write_backfill_function.function_name)
+        output(self, "CopyBackfillFunction", self.copy_backfill_function.function_name)
         output(self, "SweepFunction", self.sweep_function.function_name)
         output(self, "StorageClass", settings.storage_class)
         output(self, "TargetBytes", str(settings.target_bytes))
         output(self, "MaxAgeSeconds", str(settings.max_age_s))
 
-    def _collect(self) -> lambda_.Function:
+    def _collect(self, name: str, way: _Way) -> lambda_.Function:
         settings, storage = self._settings, self._storage
         made = function(
             self,
-            "Collect",
+            name,
+            service="Collect",
             handler="collect.handler",
             code=self._code,
             config=CollectConfig(
+                lane=way.lane,
                 content_bucket=storage.content_bucket.bucket_name,
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
                 outbox_table=storage.outbox_table.table_name,
-                collect_queue_url=storage.collect.queue.queue_url,
-                bundles_queue_url=self.bundles.queue.queue_url,
-                large_queue_url=self.large.queue.queue_url,
+                collect_queue_url=way.collect.queue.queue_url,
+                bundles_queue_url=way.bundles.queue.queue_url,
+                large_queue_url=way.large.queue.queue_url,
                 target_bytes=settings.target_bytes,
                 max_members=settings.max_members,
                 max_age_s=settings.max_age_s,
@@ -94,21 +156,22 @@ class ArchiveStack(cdk.Stack):
         )
         allow(made, ["dynamodb:GetItem", *CHANGE_ROWS], storage.archives_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
-        allow_sending(made, self.bundles.queue, self.large.queue, outbox=storage.outbox_table)
+        allow_sending(made, way.bundles.queue, way.large.queue, outbox=storage.outbox_table)
         consume(
             made,
-            storage.collect.queue,
-            batch_size=settings.collect_batch,
-            window_s=COLLECT_WINDOW_S,
-            max_concurrency=10,
+            way.collect.queue,
+            batch_size=way.collect_batch,
+            window_s=way.collect_window_s,
+            max_concurrency=way.collects,
         )
         return made
 
-    def _write_archive(self) -> lambda_.Function:
+    def _write_archive(self, name: str, way: _Way) -> lambda_.Function:
         settings, storage = self._settings, self._storage
         made = function(
             self,
-            "WriteArchive",
+            name,
+            service="WriteArchive",
             handler="write_archive.handler",
             code=self._code,
             config=WriteArchiveConfig(
@@ -118,8 +181,8 @@ class ArchiveStack(cdk.Stack):
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
                 outbox_table=storage.outbox_table.table_name,
-                bundles_queue_url=self.bundles.queue.queue_url,
-                collect_queue_url=storage.collect.queue.queue_url,
+                bundles_queue_url=way.bundles.queue.queue_url,
+                collect_queue_url=way.collect.queue.queue_url,
                 storage_class=settings.storage_class,
                 fetch_threads=settings.fetch_threads,
             ),
@@ -130,15 +193,16 @@ class ArchiveStack(cdk.Stack):
             recursive_loop=_COLLECTED_AGAIN,
         )
         self._allow_archiving(made)
-        allow_sending(made, self.bundles.queue, storage.collect.queue, outbox=storage.outbox_table)
-        consume(made, self.bundles.queue, batch_size=1, max_concurrency=20)
+        allow_sending(made, way.bundles.queue, way.collect.queue, outbox=storage.outbox_table)
+        consume(made, way.bundles.queue, batch_size=1, max_concurrency=way.writes)
         return made
 
-    def _copy_large(self) -> lambda_.Function:
+    def _copy_large(self, name: str, way: _Way) -> lambda_.Function:
         settings, storage = self._settings, self._storage
         made = function(
             self,
-            "CopyLarge",
+            name,
+            service="CopyLarge",
             handler="copy_large.handler",
             code=self._code,
             config=CopyLargeConfig(
@@ -148,8 +212,8 @@ class ArchiveStack(cdk.Stack):
                 archives_table=storage.archives_table.table_name,
                 parked_table=storage.parked_table.table_name,
                 outbox_table=storage.outbox_table.table_name,
-                collect_queue_url=storage.collect.queue.queue_url,
-                large_queue_url=self.large.queue.queue_url,
+                collect_queue_url=way.collect.queue.queue_url,
+                large_queue_url=way.large.queue.queue_url,
                 storage_class=settings.storage_class,
             ),
             platform=settings.lambda_platform,
@@ -167,8 +231,8 @@ class ArchiveStack(cdk.Stack):
             ["archives/*"],
             reason=ARCHIVES_ARE_NUMBERED,
         )
-        allow_sending(made, self.large.queue, storage.collect.queue, outbox=storage.outbox_table)
-        consume(made, self.large.queue, batch_size=1, max_concurrency=10)
+        allow_sending(made, way.large.queue, way.collect.queue, outbox=storage.outbox_table)
+        consume(made, way.large.queue, batch_size=1, max_concurrency=way.copies)
         return made
 
     def _sweep(self) -> lambda_.Function:
@@ -183,6 +247,8 @@ class ArchiveStack(cdk.Stack):
                 outbox_table=storage.outbox_table.table_name,
                 bundles_queue_url=self.bundles.queue.queue_url,
                 large_queue_url=self.large.queue.queue_url,
+                backfill_bundles_queue_url=self.backfill_bundles.queue.queue_url,
+                backfill_large_queue_url=self.backfill_large.queue.queue_url,
                 sweep_queue_url=self.sweep.queue.queue_url,
             ),
             platform=settings.lambda_platform,
@@ -191,7 +257,8 @@ class ArchiveStack(cdk.Stack):
         )
         allow(made, ["dynamodb:Query"], f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}")
         allow(made, ["dynamodb:GetItem"], storage.archives_table.table_arn)
-        allow_sending(made, self.bundles.queue, self.large.queue, outbox=storage.outbox_table)
+        lanes = (self.bundles, self.large, self.backfill_bundles, self.backfill_large)
+        allow_sending(made, *(each.queue for each in lanes), outbox=storage.outbox_table)
         consume(made, self.sweep.queue, batch_size=1, max_concurrency=2)
         return made
 

@@ -292,7 +292,8 @@ class AuditStack(cdk.Stack):
                 audits_table=storage.audits_table.table_name,
                 parked_table=storage.parked_table.table_name,
                 outbox_table=storage.outbox_table.table_name,
-                collect_queue_url=storage.collect.queue.queue_url,
+                # An attached bucket may have very many versions without a row: they go behind new uploads, not before.
+                collect_queue_url=self._archive.backfill.queue.queue_url,
                 reconciles_queue_url=self.reconciles.queue.queue_url,
                 alerts_topic=storage.alerts.topic_arn,
                 inventory=settings.inventory,
@@ -328,7 +329,7 @@ class AuditStack(cdk.Stack):
                 reason="S3 Inventory names its reports by their time.",
             )
             allow(made, ["s3:ListBucket"], reports.bucket_arn)
-        allow_sending(made, storage.collect.queue, self.reconciles.queue, outbox=storage.outbox_table)
+        allow_sending(made, self._archive.backfill.queue, self.reconciles.queue, outbox=storage.outbox_table)
         consume(made, self.reconciles.queue, batch_size=1, max_concurrency=5)
         return made
 

@@ -55,10 +55,12 @@ def function(
     timeout_s: int,
     memory_mib: int,
     recursive_loop: lambda_.RecursiveLoop | None = None,
+    service: str = "",
 ) -> lambda_.Function:
     """Function `name`, which can write its log and nothing else until `allow` says so.
 
     `handler` is module and function, as in `collect.handler`; `code` is `packed_code(platform)`, the same for all.
+    `service` is the function that it counts and logs as, if it does the same as another one.
     """
     log_group = logs.LogGroup(
         scope,
@@ -84,7 +86,7 @@ def function(
         recursive_loop=recursive_loop,
         environment={
             **environment(config),
-            "POWERTOOLS_SERVICE_NAME": name,
+            "POWERTOOLS_SERVICE_NAME": service or name,
             "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
             "POWERTOOLS_LOG_LEVEL": "INFO",
         },

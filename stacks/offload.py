@@ -62,6 +62,9 @@ class OffloadStack(cdk.Stack):
             self.release,
             archive.bundles,
             archive.large,
+            archive.backfill,
+            archive.backfill_bundles,
+            archive.backfill_large,
             restore.requests,
             restore.extract,
             audit.audits,
@@ -139,7 +142,7 @@ class OffloadStack(cdk.Stack):
         allow(made, ["dynamodb:GetItem"], storage.archives_table.table_arn)
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
         allow_sending(made, storage.uploads.queue, self.release.queue, outbox=storage.outbox_table)
-        consume(made, storage.uploads.queue, batch_size=10, max_concurrency=20)
+        consume(made, storage.uploads.queue, batch_size=10, max_concurrency=settings.uploads_concurrency)
         return made
 
     def _release_upload(self) -> lambda_.Function:

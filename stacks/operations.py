@@ -68,6 +68,9 @@ class OperationsStack(cdk.Stack):
             "Collect": storage.collect,
             "Bundles": archive.bundles,
             "Large": archive.large,
+            "Backfill": archive.backfill,
+            "BackfillBundles": archive.backfill_bundles,
+            "BackfillLarge": archive.backfill_large,
             "Sweep": archive.sweep,
             "RestoreRequests": restore.requests,
             "Extract": restore.extract,
@@ -83,6 +86,7 @@ class OperationsStack(cdk.Stack):
         }.items():
             self._dead_letters_alarm(name, queue)
 
+        # Of what archives a backfill's files the dead-letter queues tell: nothing of it is urgent.
         for name, function in {
             "Collect": archive.collect_function,
             "WriteArchive": archive.write_archive_function,

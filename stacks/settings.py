@@ -166,6 +166,9 @@ _INVENTORY = rf"s3://{_BUCKET}/(?:[A-Za-z0-9!_.'()=-]+/)+"
 # A Lambda runs at most 900 s; below 5 s a cold start alone would use the time up.
 _TIMEOUT = Whole(5, 900, "seconds")
 
+# What an event source mapping of SQS takes for MaximumConcurrency.
+_AT_ONCE = Whole(2, 1000, "at once")
+
 _YES_OR_NO = Choice(("yes", "no"))
 _ONE_BUCKET = Text(f"|{_BUCKET}", "the name of one bucket, as S3 allows it, or nothing")
 
@@ -185,6 +188,11 @@ RULES: Mapping[str, Rule] = {
     "sweep_timeout_s": _TIMEOUT,
     # 10,000 is the largest batch of an event source mapping on a standard queue.
     "collect_batch": Whole(1, 10_000, "events"),
+    # AWS asks for at least 1 above 10 events a batch.
+    "collect_window_s": Whole(1, 300, "seconds"),
+    "collect_concurrency": _AT_ONCE,
+    "write_concurrency": _AT_ONCE,
+    "copy_concurrency": _AT_ONCE,
     "fetch_threads": Whole(1, 256, "threads"),
     "content_bucket": _ONE_BUCKET,
     "uploads_bucket": _ONE_BUCKET,
@@ -194,6 +202,7 @@ RULES: Mapping[str, Rule] = {
     # SQS delays a message by at most 900 s.
     "release_after_s": Whole(1, 900, "seconds"),
     "uploads_timeout_s": _TIMEOUT,
+    "uploads_concurrency": _AT_ONCE,
     "release_timeout_s": _TIMEOUT,
     "relay_timeout_s": _TIMEOUT,
     "upload_url_s": Whole(1, 600, "seconds"),
@@ -262,6 +271,10 @@ RULES: Mapping[str, Rule] = {
     "reconcile_every_week": _YES_OR_NO,
     "reconcile_grace_h": Whole(1, 720, "hours"),
     "reconcile_timeout_s": _TIMEOUT,
+    "backfill_timeout_s": _TIMEOUT,
+    # Each is an execution of a function, of which an account has 1,000 at once unless it asks for more.
+    "backfill_shards_at_once": Whole(1, 1000, "shards"),
+    "backfill_write_concurrency": _AT_ONCE,
     "inventory": Text(f"|{_INVENTORY}", "where S3 Inventory puts its reports, such as s3://bucket/prefix/, or nothing"),
     "alert_email": Text(r"|[^@\s,;]+@[^@\s,;]+\.[^@\s,;.]+", "one e-mail address, or nothing"),
     "lambda_platform": Choice(("arm64", "x86_64", "host")),
@@ -282,6 +295,10 @@ class Settings:
     copy_timeout_s: int = 900
     sweep_timeout_s: int = 60
     collect_batch: int = 1000
+    collect_window_s: int = 1
+    collect_concurrency: int = 10
+    write_concurrency: int = 20
+    copy_concurrency: int = 10
     fetch_threads: int = 32
     content_bucket: str = ""
     uploads_bucket: str = ""
@@ -289,6 +306,7 @@ class Settings:
     attic_days: int = 30
     release_after_s: int = 900
     uploads_timeout_s: int = 300
+    uploads_concurrency: int = 20
     release_timeout_s: int = 30
     relay_timeout_s: int = 60
     upload_url_s: int = 60
@@ -325,6 +343,9 @@ class Settings:
     reconcile_every_week: str = "yes"
     reconcile_grace_h: int = 24
     reconcile_timeout_s: int = 900
+    backfill_timeout_s: int = 900
+    backfill_shards_at_once: int = 10
+    backfill_write_concurrency: int = 10
     inventory: str = ""
     alert_email: str = ""
     lambda_platform: str = "arm64"

@@ -22,9 +22,6 @@ from stacks.topics import topic
 
 UNFINISHED_INDEX = "unfinished"
 
-# The batching window of Collect's mapping: AWS asks for at least 1 above 10 events a batch.
-COLLECT_WINDOW_S = 1
-
 # An upload that its sender left unfinished is paid for like an object until it is aborted.
 _ABORT_UPLOADS_AFTER = s3.LifecycleRule(abort_incomplete_multipart_upload_after=cdk.Duration.days(7))
 
@@ -72,7 +69,7 @@ class StorageStack(cdk.Stack):
 
         # Queue and topic stand beside the buckets that notify them: in two stacks they would depend on each other.
         self.collect = queue_with_dead_letters(
-            self, "Collect", timeout_s=settings.collect_timeout_s, window_s=COLLECT_WINDOW_S
+            self, "Collect", timeout_s=settings.collect_timeout_s, window_s=settings.collect_window_s
         )
         self.thawed_topic = topic(
             self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from neve.domain.bundle import Bundle, BundleState, Limits, requested_bundle
+from neve.domain.bundle import Bundle, BundleState, Lane, Limits, requested_bundle
 from neve.domain.events import parse
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow, is_cut
 from neve.domain.large import SINGLE_COPY_BYTES, Range, ranges
@@ -30,20 +30,20 @@ from neve.ports import StoredArchive
 
 @dataclass
 class MemoryBundles:
-    """Bundles, lane, parts and counter in dictionaries."""
+    """Bundles, lanes, parts and counter in dictionaries."""
 
     rows: dict[str, Bundle] = field(default_factory=dict)
     noted: dict[str, dict[str, list[ObjectVersion]]] = field(default_factory=dict)
-    named: str = ""
+    named: dict[Lane, str] = field(default_factory=dict)
     drawn: int = 0
 
-    def lane(self) -> str:
-        return self.named
+    def lane(self, lane: Lane) -> str:
+        return self.named.get(lane, "")
 
-    def move_lane(self, *, previous: str, to: str) -> bool:
-        if self.named != previous:
+    def move_lane(self, lane: Lane, *, previous: str, to: str) -> bool:
+        if self.lane(lane) != previous:
             return False
-        self.named = to
+        self.named[lane] = to
         return True
 
     def create(self, bundle: Bundle) -> bool:
@@ -381,6 +381,8 @@ class MemoryCloud:
     collect_queue: Any = field(default_factory=MemoryQueue)
     bundles_queue: Any = field(default_factory=MemoryQueue)
     large_queue: Any = field(default_factory=MemoryQueue)
+    backfill_bundles_queue: Any = field(default_factory=MemoryQueue)
+    backfill_large_queue: Any = field(default_factory=MemoryQueue)
     single_copy_bytes: int = SINGLE_COPY_BYTES
     cut: Callable[[int], list[Range]] = ranges
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -407,14 +409,26 @@ class MemoryCloud:
         return [self.version(f"file-{number:03}", size_bytes) for number in range(count)]
 
     @property
-    def collector(self) -> Collector:
+    def bundles_queues(self) -> dict[Lane, Any]:
+        return {Lane.LIVE: self.bundles_queue, Lane.BACKFILL: self.backfill_bundles_queue}
+
+    @property
+    def large_queues(self) -> dict[Lane, Any]:
+        return {Lane.LIVE: self.large_queue, Lane.BACKFILL: self.backfill_large_queue}
+
+    def collector(self, lane: Lane = Lane.LIVE) -> Collector:
         return Collector(
+            lane=lane,
             bundles=self.bundles,
-            bundles_queue=self.bundles_queue,
-            large_queue=self.large_queue,
+            bundles_queue=self.bundles_queues[lane],
+            large_queue=self.large_queues[lane],
             limits=self.limits,
             new_id=lambda: f"id-{next(self.ids)}",
         )
+
+    @property
+    def sweeper(self) -> Sweeper:
+        return Sweeper(bundles=self.bundles, bundles_queues=self.bundles_queues, large_queues=self.large_queues)
 
     @property
     def committer(self) -> Committer:
@@ -453,8 +467,8 @@ class MemoryCloud:
             cut=self.cut,
         )
 
-    def collect(self, versions: Sequence[ObjectVersion]) -> Collected:
-        return self.collector.collect(versions, self.now)
+    def collect(self, versions: Sequence[ObjectVersion], lane: Lane = Lane.LIVE) -> Collected:
+        return self.collector(lane).collect(versions, self.now)
 
     def write(self, bundle_id: str, *, owner: str = "", lease_s: int = 300) -> Written:
         return self.writer.write(bundle_id, owner=owner or self.owner(), until=self.now + timedelta(seconds=lease_s))
@@ -469,16 +483,14 @@ class MemoryCloud:
         """Deliver what waits until the queues and the sweep have nothing left; every lease has ended before."""
         for _ in range(19):
             self.now += timedelta(days=1)
-            Sweeper(bundles=self.bundles, bundles_queue=self.bundles_queue, large_queue=self.large_queue).sweep(
-                self.now
-            )
+            self.sweeper.sweep(self.now)
             waiting = 0
             for body in self.collect_queue.take():
                 waiting += 1
                 self.collect(parse(body, CONTENT).versions)
             for queue, handle in (
-                (self.bundles_queue, self.write),
-                (self.large_queue, self.copy),
+                *((queue, self.write) for queue in self.bundles_queues.values()),
+                *((queue, self.copy) for queue in self.large_queues.values()),
             ):
                 for body in queue.take():
                     waiting += 1

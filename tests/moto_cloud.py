@@ -75,6 +75,7 @@ from neve.config import (
     WriteArchiveConfig,
     environment,
 )
+from neve.domain.bundle import Lane
 from neve.domain.index import FileRow
 from neve.domain.version import NULL_VERSION, ObjectVersion, padded_sequencer
 from tests.moto_glacier import MotoGlacier, glacier_as_on_aws
@@ -95,6 +96,9 @@ OUTBOX, POINTERS, UPLOADS = "outbox", "pointers", "uploads-bucket"
 REGION = "us-east-1"
 TOPICS = ("restored", "alerts")
 """Each with a queue of its name that hears what it is told."""
+
+OF_BACKFILL = ("backfill", "backfill_bundles", "backfill_large")
+"""Queues of the backfill's lane: nothing here takes their messages."""
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -507,7 +511,7 @@ def _furnished() -> tuple[MotoState, tuple[dict[str, str], str, str]]:
     _make_table(POINTERS, ("key", "S"), None)
     for table in (ARCHIVES, RESTORES, AUDITS):
         _make_table_with_index(table)
-    urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS)}
+    urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS, *OF_BACKFILL)}
     topic_arn, alerts_arn = (_make_topic(name, urls[name]) for name in TOPICS)
     return MotoState.now(), (urls, topic_arn, alerts_arn)
 
@@ -586,6 +590,7 @@ def moto_cloud(
             CollectConfig(
                 **tables,
                 **queues,
+                lane=Lane.LIVE,
                 content_bucket=CONTENT,
                 collect_queue_url=urls["collect"],
                 target_bytes=target_bytes,
@@ -682,7 +687,12 @@ def moto_cloud(
                 threads=4,
             ),
             SweepConfig(
-                archives_table=ARCHIVES, outbox_table=OUTBOX, sweep_queue_url=urls["sweep"], **queues
+                archives_table=ARCHIVES,
+                outbox_table=OUTBOX,
+                sweep_queue_url=urls["sweep"],
+                backfill_bundles_queue_url=urls["backfill_bundles"],
+                backfill_large_queue_url=urls["backfill_large"],
+                **queues,
             ),  # last: they share a name
         ):
             os.environ |= environment(config)

@@ -20,8 +20,9 @@ DRILLS = DRILL_PREFIX
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
-    """Settings of Collect."""
+    """Settings of Collect. The queues are those of its `lane`, `live` or `backfill`."""
 
+    lane: str
     content_bucket: str
     archives_table: str
     parked_table: str
@@ -74,6 +75,8 @@ class SweepConfig:
     sweep_queue_url: str
     bundles_queue_url: str
     large_queue_url: str
+    backfill_bundles_queue_url: str
+    backfill_large_queue_url: str
 
 
 @dataclass(frozen=True, kw_only=True)

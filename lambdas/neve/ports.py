@@ -15,7 +15,7 @@ from typing import Protocol
 
 from neve.domain.audit import Audit, LastAudit, Report, Run
 from neve.domain.backfill import Backfill, BackfillShard, Place, Split, StoredVersion
-from neve.domain.bundle import Bundle, Limits
+from neve.domain.bundle import Bundle, Lane, Limits
 from neve.domain.digest import Digest
 from neve.domain.drill import Drill
 from neve.domain.index import ArchiveRow, FileRow
@@ -51,13 +51,13 @@ class StoredArchive:
 
 
 class Bundles(Protocol):
-    """Bundles, their parts, and the lane that names the open one. Reads are consistent."""
+    """Bundles, their parts, and the lanes, each of which names its open one. Reads are consistent."""
 
-    def lane(self) -> str:
-        """The id of the bundle that is being filled; "" before the first."""
+    def lane(self, lane: Lane) -> str:
+        """The id of the bundle that is being filled in `lane`; "" before its first."""
 
-    def move_lane(self, *, previous: str, to: str) -> bool:
-        """Point the lane at `to` if it still points at `previous`."""
+    def move_lane(self, lane: Lane, *, previous: str, to: str) -> bool:
+        """Point `lane` at `to` if it still points at `previous`."""
 
     def create(self, bundle: Bundle) -> bool:
         """Create the bundle's row; False if a row with this id stands already, in whatever state."""
@@ -270,11 +270,13 @@ class CopyStatus:
 class Placed:
     """What became of a file at its destination.
 
-    `version_id` is that of the object neve wrote, or of the `identical` one that stood there, last `modified` then.
+    `version_id` and `etag` (without quotes) are those of the object neve wrote, or of the `identical` one that stood
+    there, last `modified` then: `null` is a version id that only together with the ETag names what was put.
     `conflict` says what stands there instead; `refused` why the destination takes nothing.
     """
 
     version_id: str = ""
+    etag: str = ""
     modified: datetime | None = None
     identical: bool = False
     conflict: str = ""

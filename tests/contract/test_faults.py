@@ -28,6 +28,7 @@ from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoBundles
 from neve.aws.content import S3Content
 from neve.aws.files_table import TRIES, DynamoFiles
+from neve.domain.bundle import Lane
 from neve.domain.index import FileRow
 from neve.domain.large import Range
 from neve.domain.version import ObjectVersion
@@ -453,7 +454,7 @@ def test_a_table_that_is_throttled_is_tried_again_later(tables: Stubber, dynamod
     bundles = DynamoBundles(dynamodb, "archives")
     tables.add_client_error("get_item", "ProvisionedThroughputExceededException", http_status_code=400)
     with pytest.raises(Transient):
-        bundles.lane()
+        bundles.lane(Lane.LIVE)
     tables.add_client_error("query", "InternalServerError", http_status_code=500)
     with pytest.raises(Transient):
         bundles.parts("b")

@@ -26,9 +26,11 @@ import write_archive
 from neve.aws import clients, invocation
 from neve.aws.invocation import BACKOFF_S, TRANSIENT_BACKOFF_S, backoff_s
 from neve.aws.ledger import LEDGER
-from neve.domain.bundle import requested_bundle, write_request
+from neve.domain.bundle import Lane, requested_bundle, write_request
 from neve.domain.manifest import parse_contents
 from neve.domain.parked import Reason
+from neve.domain.prices import Charge
+from neve.domain.tally import Tally, from_line
 from neve.domain.version import ObjectVersion
 from neve.errors import Busy, Transient
 from tests.bad_keys import BAD_KEYS
@@ -428,6 +430,8 @@ def test_the_lease_belongs_to_the_invocation_not_to_the_message(
 def test_the_sweep_finds_what_lost_its_message(cloud: MotoCloud) -> None:
     cloud.announce(cloud.upload("film", bytes(TARGET + 1)), cloud.upload("a", b"a"))
     cloud.deliver("collect")
+    [tar] = (bundle for bundle in cloud.bundles.unfinished() if bundle.kind == "tar")
+    cloud.bundles.create(replace(tar, id="history", lane=Lane.BACKFILL))
     for name in ("bundles", "large"):
         clients.sqs().purge_queue(QueueUrl=cloud.urls[name])
     assert invoke(sweep.handler, "{}") == []
@@ -439,12 +443,12 @@ def test_the_sweep_finds_what_lost_its_message(cloud: MotoCloud) -> None:
             UpdateExpression="SET due_at = :past",
             ExpressionAttributeValues={":past": {"N": "1"}},
         )
-    leased = next(bundle for bundle in cloud.bundles.unfinished() if bundle.kind == "tar")
     now = datetime.now(UTC)
-    cloud.bundles.claim(leased.id, owner="another", now=now, until=now + timedelta(seconds=60))
+    cloud.bundles.claim(tar.id, owner="another", now=now, until=now + timedelta(seconds=60))
     assert invoke(sweep.handler, "{}") == []
     assert not cloud.bodies("bundles"), "it is being written"
-    cloud.bundles.release(leased.id, owner="another")
+    assert [requested_bundle(body) for body in cloud.bodies("backfill_bundles")] == ["history"]
+    cloud.bundles.release(tar.id, owner="another")
     assert invoke(sweep.handler, "{}") == []
     cloud.run()
     assert {row.key for row in cloud.all_files()} == {"film", "a"}
@@ -478,28 +482,39 @@ class Log:
     def info(self, message: str, **fields: Any) -> None:
         self.lines.append((message, fields))
 
-    def asked(self) -> dict[str, Any]:
-        """The fields of the last line "requests"."""
-        return next(fields for message, fields in reversed(self.lines) if message == "requests")
+
+def ledger(out: str) -> Tally:
+    """The ledgers of the invocations that printed this."""
+    lines = [json.loads(line) for line in out.splitlines() if '"service":"Ledger"' in line]
+    return sum((from_line(line) for line in lines), Tally())
 
 
-def test_each_invocation_logs_its_own_requests_and_units(cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_invocation_logs_its_own_requests_and_units(
+    cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = Log()
     for module in (invocation, collect):
         monkeypatch.setattr(module, "logger", lambda: log)
     version = cloud.upload("a", b"a")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
     LEDGER.settle()
+    capsys.readouterr()
     assert invoke(collect.handler, s3_event(version)) == []
-    collected = log.asked()
-    assert collected["requests"]["dynamodb:UpdateItem"] >= 1
-    assert "s3:GetObject" not in collected["requests"]
-    assert collected["write_units"] > 0
+    collected = ledger(capsys.readouterr().out)
+    assert collected.requests["dynamodb:UpdateItem"] >= 1
+    assert "s3:GetObject" not in collected.requests
+    assert collected.counted[Charge.DYNAMODB_WRITE_UNIT] > 0
+    # S3 has sent the event; the mapping has received and deleted it.
+    assert (collected.imputed[Charge.SQS_REQUEST], collected.imputed[Charge.LAMBDA_REQUEST]) == (3, 1)
     [bundle] = cloud.bundles.unfinished()
     LEDGER.settle()
     assert invoke(write_archive.handler, write_request(bundle.id)) == []
-    written = log.asked()["requests"]
-    assert (written["s3:GetObject"], written["s3:PutObject"]) == (1, 2)
-    assert "dynamodb:TransactWriteItems" not in written
+    written = ledger(capsys.readouterr().out)
+    assert (written.requests["s3:GetObject"], written.requests["s3:PutObject"]) == (1, 2)
+    assert (written.counted[Charge.S3_PUT], written.counted[Charge.S3_PUT_GLACIER]) == (1, 1)
+    assert written.imputed[Charge.SQS_REQUEST] == 2
+    assert "dynamodb:TransactWriteItems" not in written.requests
+    assert not written.unpriced
     assert sum(message == "archived" for message, _ in log.lines) == 1
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from neve.aws.archives_table import PART_BYTES
-from neve.domain.bundle import Bundle, BundleState, Limits
+from neve.domain.bundle import Bundle, BundleState, Lane, Limits
 from neve.domain.index import ArchiveRow, ArchiveState, FileRow
 from neve.domain.large import Range
 from neve.domain.manifest import Source, archive_key
@@ -107,14 +107,25 @@ def version(key: str, **changed: Any) -> ObjectVersion:
 # Bundles
 
 
-def test_the_lane_moves_only_from_where_it_is_believed_to_be(ports: Ports) -> None:
-    assert ports.bundles.lane() == ""
-    assert ports.bundles.move_lane(previous="", to="a")
-    assert not ports.bundles.move_lane(previous="", to="b")
-    assert not ports.bundles.move_lane(previous="b", to="c")
-    assert ports.bundles.lane() == "a"
-    assert ports.bundles.move_lane(previous="a", to="b")
-    assert ports.bundles.lane() == "b"
+def test_a_lane_moves_only_from_where_it_is_believed_to_be_and_alone(ports: Ports) -> None:
+    lane, other = Lane.BACKFILL, Lane.LIVE
+    assert ports.bundles.lane(lane) == ""
+    assert ports.bundles.move_lane(lane, previous="", to="a")
+    assert not ports.bundles.move_lane(lane, previous="", to="b")
+    assert not ports.bundles.move_lane(lane, previous="b", to="c")
+    assert ports.bundles.lane(lane) == "a"
+    assert ports.bundles.lane(other) == ""
+    assert ports.bundles.move_lane(other, previous="", to="z")
+    assert ports.bundles.move_lane(lane, previous="a", to="b")
+    assert (ports.bundles.lane(lane), ports.bundles.lane(other)) == ("b", "z")
+
+
+def test_a_bundle_tells_its_lane_whatever_becomes_of_it(ports: Ports) -> None:
+    ports.bundles.create(bundle(lane=Lane.BACKFILL, count=1))
+    claimed = ports.bundles.claim("b", owner="me", now=NOW, until=NOW + timedelta(seconds=60))
+    assert claimed is not None
+    assert claimed.lane is Lane.BACKFILL
+    assert [overdue.lane for overdue in ports.bundles.overdue(NOW + timedelta(days=1))] == [Lane.BACKFILL]
 
 
 @pytest.mark.parametrize("state", list(BundleState))

@@ -123,8 +123,10 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "SweepQueue": CONSUME,
         "ArchivesTable/index/unfinished": {"dynamodb:Query"},
         "ArchivesTable": {"dynamodb:GetItem"},
-        "BundlesQueue": {"sqs:SendMessage"},
-        "LargeQueue": {"sqs:SendMessage"},
+        **{
+            queue: {"sqs:SendMessage"}
+            for queue in ("BundlesQueue", "LargeQueue", "BackfillBundlesQueue", "BackfillLargeQueue")
+        },
     },
     "PlanRestore": RESTORING
     | SENDING
@@ -207,7 +209,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
     | {
         "ReconcileLog": LOG,
         "ReconcilesQueue": CONSUME | {"sqs:SendMessage"},
-        "CollectQueue": {"sqs:SendMessage"},
+        "BackfillQueue": {"sqs:SendMessage"},
         "ArchiveBucket/archives/*": READ_ARCHIVES,
         "ArchiveBucket/manifests/*": READ_ARCHIVES,
         "FilesTable": {"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:PartiQLInsert", "dynamodb:PutItem"},
@@ -249,6 +251,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
             f"{queue}Queue": {"sqs:SendMessage"}
             for queue in (
                 *("Uploads", "Release", "Collect", "Bundles", "Large"),
+                *("Backfill", "BackfillBundles", "BackfillLarge"),
                 *("RestoreRequests", "Extract", "Audits", "VerifyAudits", "Reconciles"),
             )
         },
@@ -261,6 +264,19 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "ContentBucket/*": {"s3:GetObject"},
         "PointersTable": {"dynamodb:GetItem"},
     },
+}
+
+# The functions that a backfill has of its own, which are live ones with other queues.
+SAME_CODE = {"CollectBackfill": "Collect", "WriteBackfill": "WriteArchive", "CopyBackfill": "CopyLarge"}
+SAME_PLACE = {
+    "CollectQueue": "BackfillQueue",
+    "BundlesQueue": "BackfillBundlesQueue",
+    "LargeQueue": "BackfillLargeQueue",
+    **{f"{live}Log": f"{own}Log" for own, live in SAME_CODE.items()},
+}
+GRANTS |= {
+    own: {SAME_PLACE.get(resource, resource): actions for resource, actions in GRANTS[live].items()}
+    for own, live in SAME_CODE.items()
 }
 
 # As many buckets as there may be, with the longest names.
@@ -465,7 +481,8 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         values: dict[str, str] = made[name]["Environment"]["Variables"]
         return values
 
-    assert read(CollectConfig, variables("Collect")) == CollectConfig(
+    collecting = CollectConfig(
+        lane="live",
         content_bucket="ContentBucket",
         archives_table="ArchivesTable",
         parked_table="ParkedTable",
@@ -477,7 +494,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         max_members=7,
         max_age_s=30,
     )
-    assert read(WriteArchiveConfig, variables("WriteArchive")) == WriteArchiveConfig(
+    writing = WriteArchiveConfig(
         content_bucket="ContentBucket",
         archive_bucket="ArchiveBucket",
         files_table="FilesTable",
@@ -489,7 +506,7 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         storage_class="DEEP_ARCHIVE",
         fetch_threads=32,
     )
-    assert read(CopyLargeConfig, variables("CopyLarge")) == CopyLargeConfig(
+    copying = CopyLargeConfig(
         content_bucket="ContentBucket",
         archive_bucket="ArchiveBucket",
         files_table="FilesTable",
@@ -500,11 +517,26 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         large_queue_url="LargeQueue",
         storage_class="DEEP_ARCHIVE",
     )
+    assert read(CollectConfig, variables("Collect")) == collecting
+    assert read(WriteArchiveConfig, variables("WriteArchive")) == writing
+    assert read(CopyLargeConfig, variables("CopyLarge")) == copying
+    collect, bundles, large = "BackfillQueue", "BackfillBundlesQueue", "BackfillLargeQueue"
+    assert read(CollectConfig, variables("CollectBackfill")) == replace(
+        collecting, lane="backfill", collect_queue_url=collect, bundles_queue_url=bundles, large_queue_url=large
+    )
+    assert read(WriteArchiveConfig, variables("WriteBackfill")) == replace(
+        writing, collect_queue_url=collect, bundles_queue_url=bundles
+    )
+    assert read(CopyLargeConfig, variables("CopyBackfill")) == replace(
+        copying, collect_queue_url=collect, large_queue_url=large
+    )
     assert read(SweepConfig, variables("Sweep")) == SweepConfig(
         outbox_table="OutboxTable",
         archives_table="ArchivesTable",
         bundles_queue_url="BundlesQueue",
         large_queue_url="LargeQueue",
+        backfill_bundles_queue_url=bundles,
+        backfill_large_queue_url=large,
         sweep_queue_url="SweepQueue",
     )
     assert read(PlanRestoreConfig, variables("PlanRestore")) == plan_restore_config(
@@ -590,7 +622,7 @@ def test_the_functions_of_proof_can_read_the_settings_that_they_are_given(
     reconciled = ReconcileConfig(
         **common,
         files_table="FilesTable",
-        collect_queue_url="CollectQueue",
+        collect_queue_url="BackfillQueue",
         reconciles_queue_url="ReconcilesQueue",
         inventory="",
         grace_h=24,
@@ -745,7 +777,8 @@ def test_as_many_destinations_as_may_be_fit_into_the_quotas_of_iam_and_lambda(
 def test_metrics_and_log_lines_carry_the_functions_name(templates: Templates) -> None:
     for name, made in functions(templates).items():
         variables = made["Environment"]["Variables"]
-        assert variables["POWERTOOLS_SERVICE_NAME"] == name
+        # What archives a backfill's files counts as what archives new ones: the same metrics, the same alarms.
+        assert variables["POWERTOOLS_SERVICE_NAME"] == SAME_CODE.get(name, name)
         assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "neve"
 
 
@@ -775,4 +808,7 @@ def test_what_is_sent_again_on_purpose_is_not_stopped_as_a_loop(templates: Templ
         "ReleaseUpload": None,
         "Relay": None,
         "Resolve": None,
+        "CollectBackfill": "Allow",
+        "WriteBackfill": "Allow",
+        "CopyBackfill": "Allow",
     }

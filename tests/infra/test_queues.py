@@ -12,7 +12,7 @@ from neve.domain import audit, drill, reconcile
 from neve.errors import Transient
 from tests.infra.templates import Resource, Templates, statements
 
-OTHER_TIMES = {
+OTHER_FIGURES = {
     "collect_timeout_s": "10",
     "write_timeout_s": "11",
     "copy_timeout_s": "12",
@@ -27,6 +27,12 @@ OTHER_TIMES = {
     "relay_timeout_s": "21",
     "max_age_s": "900",
     "audit_every_h": "6",
+    "collect_window_s": "8",
+    "collect_concurrency": "3",
+    "write_concurrency": "4",
+    "copy_concurrency": "5",
+    "uploads_concurrency": "6",
+    "backfill_write_concurrency": "7",
 }
 QUEUE_AND_DEAD_LETTERS = ("Queue", "DeadLetterQueue")
 
@@ -125,6 +131,9 @@ def test_a_function_takes_many_messages_at_once_only_if_each_is_quick(templates:
         "CopyUpload": 10,
         "ReleaseUpload": 10,
         "Relay": 1,
+        "CollectBackfill": 10,
+        "WriteBackfill": 1,
+        "CopyBackfill": 1,
     }
 
 
@@ -144,7 +153,27 @@ def test_each_function_has_the_queue_that_is_meant_for_it(templates: Templates) 
         "CopyUpload": "UploadsQueue",
         "ReleaseUpload": "ReleaseQueue",
         "Relay": "RelayQueue",
+        "CollectBackfill": "BackfillQueue",
+        "WriteBackfill": "BackfillBundlesQueue",
+        "CopyBackfill": "BackfillLargeQueue",
     }
+
+
+def test_the_settings_say_how_many_run_at_once(synthesized: Callable[..., Templates], templates: Templates) -> None:
+    def at_once(of: Templates) -> dict[str, int]:
+        asked = (
+            "Collect",
+            "WriteArchive",
+            "CopyLarge",
+            "CopyUpload",
+            "CollectBackfill",
+            "WriteBackfill",
+            "CopyBackfill",
+        )
+        return {name: mappings(of)[name]["ScalingConfig"]["MaximumConcurrency"] for name in asked}
+
+    assert list(at_once(templates).values()) == [10, 20, 10, 20, 2, 10, 10]
+    assert list(at_once(synthesized(**OTHER_FIGURES)).values()) == [3, 4, 5, 6, 2, 7, 7]
 
 
 def test_a_message_stays_hidden_for_six_timeouts_and_the_window(templates: Templates) -> None:
@@ -156,8 +185,8 @@ def test_a_message_stays_hidden_for_six_timeouts_and_the_window(templates: Templ
 
 
 def test_visibility_follows_the_timeouts(synthesized: Callable[..., Templates]) -> None:
-    assert visibility(synthesized(**OTHER_TIMES)) == {
-        "Collect": 61,
+    assert visibility(synthesized(**OTHER_FIGURES)) == {
+        "Collect": 68,
         "WriteArchive": 66,
         "CopyLarge": 72,
         "Sweep": 78,
@@ -171,6 +200,9 @@ def test_visibility_follows_the_timeouts(synthesized: Callable[..., Templates]) 
         "CopyUpload": 114,
         "ReleaseUpload": 120,
         "Relay": 126,
+        "CollectBackfill": 60,
+        "WriteBackfill": 66,
+        "CopyBackfill": 72,
     }
 
 
@@ -216,7 +248,7 @@ def test_what_is_due_is_asked_for_by_a_schedule(templates: Templates) -> None:
 
 def test_the_settings_say_how_often_it_is_due_and_sweeps_go_on_without(synthesized: Callable[..., Templates]) -> None:
     assert schedules(synthesized(**NOTHING_BY_ITSELF)) == SWEEPS
-    assert schedules(synthesized(**OTHER_TIMES))["Audits"] == ("rate(6 hours)", audit.DRAW, "Audits")
+    assert schedules(synthesized(**OTHER_FIGURES))["Audits"] == ("rate(6 hours)", audit.DRAW, "Audits")
 
 
 def test_functions_understand_what_the_schedules_send() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from neve.domain.bundle import (
     Bundle,
     BundleState,
+    Lane,
     Limits,
     by_size,
     distinct,
@@ -106,8 +107,9 @@ def test_a_bundle_is_finished_once_it_is_archived_or_void() -> None:
     assert [state for state, finished in states.items() if finished] == [BundleState.ARCHIVED, BundleState.VOID]
 
 
-def test_a_bundle_is_due_five_minutes_after_its_age() -> None:
-    assert LIMITS.due_at(NOW) == NOW + timedelta(seconds=320)
+def test_a_bundle_is_due_five_minutes_after_its_age_and_one_of_a_backfill_an_hour() -> None:
+    assert LIMITS.due_at(NOW, Lane.LIVE) == NOW + timedelta(seconds=20, minutes=5)
+    assert LIMITS.due_at(NOW, Lane.BACKFILL) == NOW + timedelta(seconds=20, hours=1)
 
 
 @given(st.text(min_size=1))

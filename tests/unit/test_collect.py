@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle as Drawn
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from neve.domain.bundle import Bundle, BundleState, Limits, requested_bundle
+from neve.domain.bundle import Bundle, BundleState, Lane, Limits, requested_bundle
 from neve.domain.outcome import Outcome
 from neve.domain.version import ObjectVersion
 from neve.errors import SourceDenied, Transient
 from neve.flows.collect import MAX_TRIES
-from neve.flows.sweep import Sweeper
 from tests.memory import MemoryBundles, MemoryCloud, MemoryQueue
 
 LIMITS = Limits(target_bytes=1_000, max_members=10, max_age_s=20)
@@ -158,7 +157,7 @@ def test_a_timer_that_was_first_makes_collect_open_another_bundle(cloud: MemoryC
     first, second = cloud.bundles.rows.values()
     assert (first.state, first.count) == (BundleState.VOID, 0)
     assert (second.state, second.count) == (BundleState.OPEN, 1)
-    assert cloud.bundles.lane() == second.id
+    assert cloud.bundles.lane(Lane.LIVE) == second.id
 
 
 def test_the_loser_of_the_lane_voids_its_bundle_and_uses_the_winners(cloud: MemoryCloud) -> None:
@@ -167,11 +166,11 @@ def test_the_loser_of_the_lane_voids_its_bundle_and_uses_the_winners(cloud: Memo
 
         raced = False
 
-        def move_lane(self, *, previous: str, to: str) -> bool:
+        def move_lane(self, lane: Lane, *, previous: str, to: str) -> bool:
             if not self.raced:
                 self.raced = True
                 cloud.collect([cloud.version("winner")])
-            return super().move_lane(previous=previous, to=to)
+            return super().move_lane(lane, previous=previous, to=to)
 
     cloud.bundles = Raced()
     cloud.collect([cloud.version("loser")])
@@ -196,7 +195,7 @@ def test_references_that_a_bundle_refuses_are_taken_out_and_go_to_the_next(cloud
     versions = cloud.versions(2)
     cloud.collect(versions)
     assert not sealed.parts(sealed.sealed)
-    assert sealed.parts(sealed.lane()) == versions
+    assert sealed.parts(sealed.lane(Lane.LIVE)) == versions
     cloud.drain()
     cloud.verify(versions)
 
@@ -213,7 +212,7 @@ def test_without_room_after_many_tries_the_batch_goes_back_to_its_queue(cloud: M
     with pytest.raises(Transient, match="no room"):
         cloud.collect(cloud.versions(1))
     assert refusing.tried == MAX_TRIES
-    assert not refusing.parts(refusing.lane()), "nothing that was refused is left behind"
+    assert not refusing.parts(refusing.lane(Lane.LIVE)), "nothing that was refused is left behind"
 
 
 def test_without_a_lane_after_many_tries_the_batch_goes_back_to_its_queue(cloud: MemoryCloud) -> None:
@@ -231,7 +230,7 @@ def test_a_lane_whose_bundle_has_expired_is_moved_on(cloud: MemoryCloud) -> None
     cloud.drain()
     cloud.bundles.rows.clear()
     cloud.collect([cloud.version("b")])
-    assert cloud.bundles.rows[cloud.bundles.lane()].count == 1
+    assert cloud.bundles.rows[cloud.bundles.lane(Lane.LIVE)].count == 1
 
 
 def test_a_large_version_is_noted_before_its_message_is_sent(cloud: MemoryCloud) -> None:
@@ -269,12 +268,54 @@ def test_the_sweep_reminds_of_what_is_overdue_and_of_nothing_else(cloud: MemoryC
     cloud.large_queue.take()
     cloud.now += timedelta(seconds=LIMITS.max_age_s)
     cloud.collect([])
-    sweeper = Sweeper(bundles=cloud.bundles, bundles_queue=cloud.bundles_queue, large_queue=cloud.large_queue)
+    sweeper = cloud.sweeper
     assert sweeper.sweep(cloud.now) == 0
     assert sweeper.sweep(cloud.now + timedelta(seconds=301)) == 2
     assert len(cloud.bundles_queue.sent) == len(cloud.large_queue.sent) == 1
     cloud.drain()
     assert sweeper.sweep(cloud.now + timedelta(days=1)) == 0
+
+
+def test_a_backfill_fills_a_bundle_of_its_own_and_uploads_keep_theirs(cloud: MemoryCloud) -> None:
+    first, old, second, film = (cloud.version(key, size) for key, size in (("a", 1), ("b", 1), ("c", 1), ("d", 2_000)))
+    cloud.collect([first])
+    cloud.collect([old, film], Lane.BACKFILL)
+    cloud.collect([second])
+    noted = {lane: cloud.bundles.parts(cloud.bundles.lane(lane)) for lane in Lane}
+    assert noted == {Lane.LIVE: [first, second], Lane.BACKFILL: [old]}
+    sent = [len(queue.sent) for lane in Lane for queue in (cloud.bundles_queues[lane], cloud.large_queues[lane])]
+    assert sent == [1, 0, 1, 1], "timers of both lanes, and the film's message in the backfill's"
+    cloud.drain()
+    cloud.verify([first, old, second, film])
+
+
+def test_the_sweep_reminds_each_lane_of_its_own_and_the_backfill_an_hour_later(cloud: MemoryCloud) -> None:
+    for number, lane in enumerate(Lane):
+        cloud.collect([cloud.version(f"a{number}"), cloud.version(f"film{number}", 2_000)], lane)
+        cloud.bundles_queues[lane].take()
+        cloud.large_queues[lane].take()
+    for after, expected in ((timedelta(minutes=6), [1, 1, 0, 0]), (timedelta(minutes=62), [2, 2, 1, 1])):
+        cloud.sweeper.sweep(cloud.now + after)
+        sent = [len(queue.sent) for lane in Lane for queue in (cloud.bundles_queues[lane], cloud.large_queues[lane])]
+        assert sent == expected
+
+
+def test_what_a_backfill_archives_says_nothing_of_how_far_behind_archiving_is(cloud: MemoryCloud) -> None:
+    for lane, tells in ((Lane.LIVE, True), (Lane.BACKFILL, False)):
+        cloud.collect([cloud.version(f"a-{lane}"), cloud.version(f"film-{lane}", 2_000)], lane)
+        [tar], [film] = cloud.bundles_queues[lane].take(), cloud.large_queues[lane].take()
+        written = cloud.write(requested_bundle(tar)), cloud.copy(requested_bundle(film))
+        assert [each.oldest_at is not None for each in written] == [tells, tells]
+
+
+def test_a_large_version_that_both_lanes_announce_is_copied_once(cloud: MemoryCloud) -> None:
+    film = cloud.version("film", 2_000)
+    for lane in (Lane.BACKFILL, Lane.LIVE):
+        cloud.collect([film], lane)
+        assert cloud.large_queues[lane].sent, "an upload does not wait for the backfill to come to it"
+    cloud.drain()
+    cloud.verify([film])
+    assert len(cloud.archives.rows) == 1
 
 
 def test_the_sweep_leaves_alone_what_is_being_written_until_the_lease_has_ended(cloud: MemoryCloud) -> None:
@@ -285,7 +326,7 @@ def test_the_sweep_leaves_alone_what_is_being_written_until_the_lease_has_ended(
     ends = cloud.now + timedelta(seconds=60)
     for bundle_id in cloud.bundles.rows:
         cloud.bundles.claim(bundle_id, owner="busy", now=cloud.now, until=ends)
-    sweeper = Sweeper(bundles=cloud.bundles, bundles_queue=cloud.bundles_queue, large_queue=cloud.large_queue)
+    sweeper = cloud.sweeper
     assert sweeper.sweep(cloud.now) == sweeper.sweep(ends) == 0
     assert sweeper.sweep(ends + timedelta(seconds=1)) == 2
     assert len(cloud.bundles_queue.sent) == len(cloud.large_queue.sent) == 1
@@ -303,7 +344,7 @@ def test_the_sweep_sends_while_it_reads_so_that_one_cut_short_leaves_less_to_the
     cloud.collect([cloud.version("a"), cloud.version("film", 2_000)])
     cloud.bundles_queue.take()
     cloud.large_queue.take()
-    sweeper = Sweeper(bundles=cloud.bundles, bundles_queue=cloud.bundles_queue, large_queue=cloud.large_queue)
+    sweeper = cloud.sweeper
     with pytest.raises(Transient):
         sweeper.sweep(cloud.now + timedelta(days=1))
     assert len(cloud.bundles_queue.sent) == len(cloud.large_queue.sent) == 1

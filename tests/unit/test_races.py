@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from neve.domain.bundle import BundleState, Limits, requested_bundle
+from neve.domain.bundle import BundleState, Lane, Limits, requested_bundle
 from neve.domain.index import FileRow
 from neve.domain.outcome import Outcome
 from neve.domain.version import ObjectVersion
@@ -262,7 +262,7 @@ def test_two_writers_who_find_the_manifest_of_another_bundle_draw_one_new_serial
         old, *versions = cloud.versions(3)
         cloud.collect([old])
         cloud.write(requested_bundle(cloud.bundles_queue.take()[0]))
-        cloud.bundles.move_lane(previous=cloud.bundles.lane(), to="")
+        cloud.bundles.move_lane(Lane.LIVE, previous=cloud.bundles.lane(Lane.LIVE), to="")
         cloud.collect(versions)
         bundle_id = requested_bundle(cloud.bundles_queue.take()[0])
         row = cloud.bundles.get(bundle_id)

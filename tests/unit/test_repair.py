@@ -31,7 +31,6 @@ from neve.errors import (
 from neve.flows.contents import contents_of, manifest_of
 from neve.flows.repair import WRITTEN_WITHIN, Repairer
 from neve.flows.rescue import READS
-from neve.flows.sweep import Sweeper
 from neve.flows.write_archive import FORBEARANCE, PATIENCE
 from neve.ports import ArchiveReader
 from tests.interleave import Steps, explored
@@ -197,7 +196,7 @@ def test_the_sweep_reminds_of_a_repair_whose_message_was_lost(cloud: MemoryCloud
     archive = archived(cloud, size)
     ordered = repairer(cloud).order(archive, [cloud.version("file-0", size)], run=RUN, now=cloud.now)
     getattr(cloud, queue).take()
-    sweeper = Sweeper(bundles=cloud.bundles, bundles_queue=cloud.bundles_queue, large_queue=cloud.large_queue)
+    sweeper = cloud.sweeper
     assert sweeper.sweep(cloud.now) == 0
     assert sweeper.sweep(ordered.due_at.replace(year=2027)) == 1
     assert [requested_bundle(body) for body in getattr(cloud, queue).take()] == [ordered.id]

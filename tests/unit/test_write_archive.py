@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from neve.domain.bundle import BundleState, Limits
+from neve.domain.bundle import BundleState, Lane, Limits
 from neve.domain.events import parse
 from neve.domain.index import FileRow
 from neve.domain.manifest import Manifest
@@ -33,7 +33,7 @@ def cloud() -> MemoryCloud:
 def collected(cloud: MemoryCloud, versions: Sequence[ObjectVersion]) -> str:
     """The id of the bundle that holds `versions`."""
     cloud.collect(versions)
-    return str(cloud.bundles.lane())
+    return str(cloud.bundles.lane(Lane.LIVE))
 
 
 def reasons(cloud: MemoryCloud) -> list[tuple[Reason, str]]:
@@ -515,7 +515,7 @@ def test_another_tar_under_the_key_is_parked_and_its_files_are_archived_under_th
 def set_back(cloud: MemoryCloud, drawn: int = 0) -> None:
     """The counter of serials goes back and the lane is as before the first bundle: the table was restored."""
     cloud.bundles.drawn = drawn
-    cloud.bundles.named = ""
+    cloud.bundles.named.clear()
 
 
 @pytest.mark.parametrize("tar_stands", [True, False])
@@ -694,7 +694,7 @@ def test_a_bundle_of_2000_members_in_many_parts_is_one_archive(cloud: MemoryClou
     versions = [cloud.version(f"{number}", 3) for number in range(2_000)]
     for start in range(0, 2_000, 20):
         cloud.collect(versions[start : start + 20])
-    assert cloud.write(cloud.bundles.lane()).files == 2_000
+    assert cloud.write(cloud.bundles.lane(Lane.LIVE)).files == 2_000
     cloud.verify(versions)
 
 
@@ -709,9 +709,9 @@ def test_members_are_sorted_and_the_bytes_depend_on_nothing_but_the_members() ->
         for _ in range(order + 2):
             fail(cloud, versions, Transient("503"))
             with pytest.raises(Transient):
-                cloud.write(cloud.bundles.lane())
+                cloud.write(cloud.bundles.lane(Lane.LIVE))
         cloud.content.failures.clear()
-        cloud.write(cloud.bundles.lane())
+        cloud.write(cloud.bundles.lane(Lane.LIVE))
         tars.append(cloud.store.objects["archives/0000000001.tar"])
     assert tars[0] == tars[1]
 

@@ -1,7 +1,8 @@
-"""The table `archives`: bundles with their parts, the lane, the counter of serials, and the archives themselves.
+"""The table `archives`: bundles with their parts, the lanes, the counter of serials, and the archives themselves.
 
 pk              sk              what
-lane            0               which bundle is being filled
+lane            0               which bundle is being filled by new uploads
+lane            backfill        which bundle is being filled by a backfill
 counter         serial          the last serial number drawn
 bundle#<id>     bundle          an archive that is not written yet; expires 30 days after it is finished
 bundle#<id>     part#<id>#<n>   references to versions; expires after 30 days
@@ -19,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from neve.aws.faults import transient
-from neve.domain.bundle import Bundle, BundleState, Limits
+from neve.domain.bundle import Bundle, BundleState, Lane, Limits
 from neve.domain.index import ArchiveRow, ArchiveState
 from neve.domain.version import ObjectVersion, from_fields, to_fields
 from neve.errors import Transient
@@ -54,7 +55,10 @@ def _archive_key(serial: int) -> Item:
     return _key("archive", f"{serial:010d}")
 
 
-_LANE = _key("lane", "0")
+def _lane_key(lane: Lane) -> Item:
+    return _key("lane", "0" if lane is Lane.LIVE else lane)
+
+
 _COUNTER = _key("counter", "serial")
 
 
@@ -96,6 +100,7 @@ def _to_bundle(item: Mapping[str, Any]) -> Bundle:
         tries=int(item["tries"]["N"]) if "tries" in item else 0,
         source=item["source"]["S"] if "source" in item else "",
         supersedes=int(item["supersedes"]["N"]) if "supersedes" in item else 0,
+        lane=Lane(item["lane"]["S"]) if "lane" in item else Lane.LIVE,
     )
 
 
@@ -106,15 +111,15 @@ class DynamoBundles:
     client: DynamoDBClient
     table: str
 
-    def lane(self) -> str:
+    def lane(self, lane: Lane) -> str:
         """See neve.ports.Bundles."""
-        item = self._get(_LANE)
+        item = self._get(_lane_key(lane))
         return str(item["bundle"]["S"]) if item else ""
 
-    def move_lane(self, *, previous: str, to: str) -> bool:
+    def move_lane(self, lane: Lane, *, previous: str, to: str) -> bool:
         """See neve.ports.Bundles."""
         return self._update(
-            _LANE,
+            _lane_key(lane),
             "SET bundle = :to",
             "bundle = :previous" if previous else "attribute_not_exists(pk)",
             {":to": {"S": to}} | ({":previous": {"S": previous}} if previous else {}),
@@ -131,6 +136,7 @@ class DynamoBundles:
             "due_at": _seconds(bundle.due_at),
         }
         item |= {"supersedes": {"N": str(bundle.supersedes)}} if bundle.supersedes else {}
+        item |= {"lane": {"S": bundle.lane}} if bundle.lane is not Lane.LIVE else {}
         item |= {"expires_at": _seconds(bundle.due_at + KEEP)} if bundle.finished else {"unfinished": {"S": "1"}}
         with transient():
             try:

@@ -23,6 +23,24 @@ class BundleState(StrEnum):
     VOID = "void"
 
 
+class Lane(StrEnum):
+    """On which way a version reaches its archive: each lane has a bundle that is being filled, and queues, of its own.
+
+    What is uploaded now goes by the live lane, what was there before by the other: it holds up no upload.
+    """
+
+    LIVE = "live"
+    BACKFILL = "backfill"
+
+    @property
+    def patience(self) -> timedelta:
+        """How long after its age has run out a bundle may wait to be written before the sweep reminds of it.
+
+        A backfill keeps its queues filled; reminders of what only waits its turn would fill them further.
+        """
+        return timedelta(minutes=5) if self is Lane.LIVE else timedelta(hours=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
     """An archive that is not written yet: `count` versions of `size_bytes` in all are noted in its parts.
@@ -32,6 +50,7 @@ class Bundle:
     `lease_owner` writes the archive now, and has ended by `leased_until`, well or not; `tries` counts the leases.
     `source` is what S3 said of a large object when its serial was drawn, as JSON: its copy may outlive it.
     `supersedes` is the serial of a damaged archive that this one will stand for; 0 for all but repairs.
+    `lane` says in which queue its message is looked for.
     """
 
     id: str
@@ -47,11 +66,17 @@ class Bundle:
     tries: int = 0
     source: str = ""
     supersedes: int = 0
+    lane: Lane = Lane.LIVE
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
         return self.state in (BundleState.ARCHIVED, BundleState.VOID)
+
+    @property
+    def of_uploads(self) -> bool:
+        """Whether its files were uploaded a moment ago, so that their age tells how far behind archiving is."""
+        return self.lane is Lane.LIVE and not self.supersedes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +99,9 @@ class Limits:
         """Whether a bundle of this size should be written now."""
         return size_bytes >= self.target_bytes or count >= self.max_members
 
-    def due_at(self, now: datetime) -> datetime:
-        """When a bundle that is opened now should long have been written: its age, and five minutes to write."""
-        return now + timedelta(seconds=self.max_age_s + 300)
+    def due_at(self, now: datetime, lane: Lane) -> datetime:
+        """When a bundle that is opened now should long have been written: its age, and the lane's patience."""
+        return now + timedelta(seconds=self.max_age_s) + lane.patience
 
 
 def distinct(versions: Iterable[ObjectVersion]) -> list[ObjectVersion]:

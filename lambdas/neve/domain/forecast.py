@@ -54,7 +54,7 @@ class Deployed:
     scheduled_per_month: float
 
 
-DEPLOYED = Deployed(mappings=14, alarms=86, scheduled_per_month=60_000)
+DEPLOYED = Deployed(mappings=17, alarms=89, scheduled_per_month=60_000)
 """The stacks as they are by default; a test holds them against the templates."""
 
 

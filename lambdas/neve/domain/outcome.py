@@ -23,7 +23,7 @@ class Written:
 
     `supersedes` is the damaged archive that a repair stands for.
     `unproven` counts copies of which S3 states no checksum that their source has, too.
-    `oldest_at` is when the oldest of them was last modified: how far behind archiving is.
+    `oldest_at` is when the oldest of them was last modified: how far behind archiving is; None unless of uploads.
     """
 
     outcome: Outcome

@@ -14,6 +14,7 @@ from datetime import datetime
 from neve.domain.bundle import (
     Bundle,
     BundleState,
+    Lane,
     Limits,
     by_size,
     distinct,
@@ -43,8 +44,12 @@ class Collected:
 
 @dataclass(frozen=True, kw_only=True)
 class Collector:
-    """Collect's rules over its ports. `new_id` gives a random id, never the same twice."""
+    """Collect's rules over its ports, in one lane, whose queues these are.
 
+    `new_id` gives a random id, never the same twice.
+    """
+
+    lane: Lane
     bundles: Bundles
     bundles_queue: Queue
     large_queue: Queue
@@ -119,13 +124,14 @@ class Collector:
             state=BundleState.SEALED,
             size_bytes=total_bytes(versions),
             count=len(versions),
-            due_at=self.limits.due_at(now),
+            due_at=self.limits.due_at(now, self.lane),
+            lane=self.lane,
         )
 
     def _open_bundle(self, now: datetime) -> Bundle:
         """The bundle that the lane names, or a new one that it names from now on."""
         for _ in range(MAX_TRIES):
-            previous = self.bundles.lane()
+            previous = self.bundles.lane(self.lane)
             current = self.bundles.get(previous) if previous else None
             if current and current.state is BundleState.OPEN and not self._is_full(current):
                 return current
@@ -135,12 +141,13 @@ class Collector:
                 state=BundleState.OPEN,
                 size_bytes=0,
                 count=0,
-                due_at=self.limits.due_at(now),
+                due_at=self.limits.due_at(now, self.lane),
+                lane=self.lane,
             )
             self.bundles_queue.send(write_request(opened.id), delay_s=self.limits.max_age_s)
             if not self.bundles.create(opened):
                 continue  # the timer was here first and has made it void
-            if self.bundles.move_lane(previous=previous, to=opened.id):
+            if self.bundles.move_lane(self.lane, previous=previous, to=opened.id):
                 return opened
             self.bundles.void(opened, now)
         raise Transient(f"no bundle could be opened in {MAX_TRIES} tries")

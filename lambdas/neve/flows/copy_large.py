@@ -145,7 +145,7 @@ class LargeCopier:
             duplicates=self.committer.commit(bundle, manifest, stored, self.clock),
             unproven=unproven,
             supersedes=bundle.supersedes,
-            oldest_at=None if bundle.supersedes else source.last_modified,
+            oldest_at=source.last_modified if bundle.of_uploads else None,
         )
 
     def _copy(

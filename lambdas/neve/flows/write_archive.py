@@ -235,7 +235,7 @@ class ArchiveWriter:
             duplicates=self.committer.commit(bundle, manifest, stored, self.clock),
             supersedes=bundle.supersedes,
             # How old the members of a repair are says nothing of how far behind archiving is.
-            oldest_at=None if bundle.supersedes else min(each.source.last_modified for each in manifest.members),
+            oldest_at=min(each.source.last_modified for each in manifest.members) if bundle.of_uploads else None,
         )
 
     def _fetch(
