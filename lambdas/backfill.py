@@ -23,3 +23,113 @@ It may, and needs to:
     sqs:GetQueueAttributes                                       BackfillQueue, BackfillBundlesQueue, BackfillLargeQueue
 and the keys of KMS, if these have any. It has no parking lot and no outbox.
 """
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from neve.aws import clients
+from neve.aws.backfills_table import DynamoBackfills
+from neve.aws.content_listing import S3ContentListing
+from neve.aws.inventory import S3Inventory
+from neve.aws.invocation import count, deadline, logger, now, reported
+from neve.aws.queue import SqsQueue
+from neve.config import BackfillConfig, read
+from neve.domain.backfill import ROUNDS, Request, Step, parse
+from neve.errors import InventoryInvalid
+from neve.flows.backfill import Backfiller
+
+
+@cache
+def config() -> BackfillConfig:
+    """The settings of this function."""
+    return read(BackfillConfig, os.environ)
+
+
+@cache
+def backfiller() -> Backfiller:
+    """The use case on AWS."""
+    settings = config()
+    queue, bundles, large = (
+        SqsQueue(clients.sqs(), url)
+        for url in (
+            settings.backfill_queue_url,
+            settings.backfill_bundles_queue_url,
+            settings.backfill_large_queue_url,
+        )
+    )
+    return Backfiller(
+        backfills=DynamoBackfills(clients.dynamodb(), settings.backfills_table),
+        listing=S3ContentListing(clients.s3(), settings.content_bucket),
+        inventories=_inventory,
+        queue=queue,
+        lane=(queue, bundles, large),
+        bucket=settings.content_bucket,
+        clock=now,
+        sleep=time.sleep,
+    )
+
+
+def _inventory(place: str) -> S3Inventory:
+    """The reports in a place that is, or lies in, the one that the stack lets this function read."""
+    allowed = config().inventory
+    if not allowed or not f"{place.rstrip('/')}/".startswith(f"{allowed.rstrip('/')}/"):
+        raise InventoryInvalid(
+            f"Backfill may not read {place}: the setting `inventory` names the only place that it may read"
+            + (f", {allowed}" if allowed else ", and is empty")
+            + ". Set it, and deploy."
+        )
+    return S3Inventory(clients.s3(), place, config().content_bucket)
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take one step, as the state machine asks for it."""
+    with reported():
+        request = parse(event)
+        match request.step:
+            case Step.PLAN:
+                planned = backfiller().plan(request.backfill)
+                logger().info("planned", backfill=request.backfill, state=planned.state, left=len(planned.shards))
+                return {"backfill": request.backfill, "shards": list(planned.shards)}
+            case Step.ADVANCE:
+                return _advance(request, context)
+            case Step.END:
+                state = backfiller().end(request.backfill, problem=request.problem)
+                logger().info("ended", backfill=request.backfill, state=state, problem=request.problem or None)
+                return {"backfill": request.backfill, "state": state.value}
+
+
+def _advance(request: Request, context: LambdaContext) -> dict[str, Any]:
+    """Work on a shard; the answer is the event by which it goes on."""
+    advanced = backfiller().advance(
+        request.backfill, request.shard, owner=context.aws_request_id, until=deadline(context)
+    )
+    logger().info(
+        "advanced",
+        backfill=request.backfill,
+        shard=request.shard,
+        done=advanced.done,
+        stopped=advanced.stopped,
+        wait_s=advanced.wait_s,
+        versions=advanced.counted.versions,
+        size_bytes=advanced.counted.size_bytes,
+        frozen=advanced.counted.frozen,
+        messages=advanced.messages,
+    )
+    count("announced", advanced.announced)
+    rounds = request.rounds + 1
+    return {
+        "step": Step.ADVANCE.value,
+        "backfill": request.backfill,
+        "shard": request.shard,
+        "rounds": rounds,
+        "done": advanced.done,
+        "stopped": advanced.stopped,
+        "over": advanced.done or advanced.stopped or rounds >= ROUNDS,
+        "wait_s": advanced.wait_s,
+    }

@@ -27,6 +27,7 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
 from neve.aws.faults import status, transient
+from neve.domain.backfill import StoredVersion
 from neve.domain.version import NULL_VERSION, ObjectVersion
 from neve.errors import InventoryInvalid, Transient
 from neve.ports import InventoryReport
@@ -36,14 +37,18 @@ if TYPE_CHECKING:
 
 NEEDED = ("Key", "VersionId", "IsDeleteMarker", "Size", "LastModifiedDate", "ETag")
 """Columns. VersionId and IsDeleteMarker are there if the inventory lists all versions."""
+CLASS = "StorageClass"
+"""A column that only a backfill needs."""
 
 _FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}Z/")
-_HOW = "Configure the inventory with all versions, as CSV, and with the fields Size, LastModifiedDate and ETag."
+_HOW = "Configure the inventory with all versions, as CSV, and with Size, LastModifiedDate, ETag and StorageClass."
 
 
 @dataclass(frozen=True)
 class S3Inventory:
-    """The port Inventory on the reports in `place`, s3://bucket/prefix/, about the bucket `source`."""
+    """The ports Inventory and VersionInventory on the reports in `place`, s3://bucket/prefix/, about the bucket
+    `source`.
+    """
 
     client: S3Client
     place: str
@@ -65,8 +70,21 @@ class S3Inventory:
         )
 
     def versions(self, manifest: str, file: int, after: int) -> Iterator[tuple[int, ObjectVersion | None]]:
-        """See neve.ports.Inventory. The lines up to `after` are read over; the file's MD5 is compared at its end."""
+        """See neve.ports.Inventory."""
+        for number, stored in self._stored(self._manifest(manifest), manifest, file, after):
+            yield number, stored.version if stored else None
+
+    def stored(self, manifest: str, file: int, after: int) -> Iterator[tuple[int, StoredVersion | None]]:
+        """See neve.ports.VersionInventory."""
         report = self._manifest(manifest)
+        if CLASS not in _columns(report):
+            raise InventoryInvalid(f"{manifest}: its files lack {CLASS}, by which is known what is frozen. {_HOW}")
+        return self._stored(report, manifest, file, after)
+
+    def _stored(
+        self, report: Mapping[str, Any], manifest: str, file: int, after: int
+    ) -> Iterator[tuple[int, StoredVersion | None]]:
+        """The lines up to `after` are read over; the file's MD5 is compared at its end."""
         try:
             stated = report["files"][file]
             key, md5 = str(stated["key"]), str(stated["MD5checksum"])
@@ -168,12 +186,12 @@ def _columns(report: Mapping[str, Any]) -> list[str]:
     return [name.strip() for name in report["fileSchema"].split(",")]
 
 
-def _version(fields: Sequence[str], columns: Sequence[str]) -> ObjectVersion | None:
+def _version(fields: Sequence[str], columns: Sequence[str]) -> StoredVersion | None:
     """The version on a line; None for a delete marker. Raises ValueError if it is no such line."""
     line = dict(zip(columns, fields, strict=True))
     if line["IsDeleteMarker"] == "true":
         return None
-    return ObjectVersion(
+    version = ObjectVersion(
         key=unquote_plus(line["Key"], errors="strict"),
         version_id=line["VersionId"] or NULL_VERSION,
         size_bytes=int(line["Size"]),
@@ -181,3 +199,4 @@ def _version(fields: Sequence[str], columns: Sequence[str]) -> ObjectVersion | N
         sequencer="",
         event_at=datetime.fromisoformat(line["LastModifiedDate"]),
     )
+    return StoredVersion(version=version, storage_class=line.get(CLASS, ""))

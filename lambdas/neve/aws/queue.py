@@ -31,7 +31,7 @@ Whatever else it says may be healed by time or a person: a code that nobody fore
 
 @dataclass(frozen=True)
 class SqsQueue:
-    """The port Queue on one SQS queue."""
+    """The ports Queue and Depth on one SQS queue."""
 
     client: SQSClient
     url: str
@@ -48,6 +48,13 @@ class SqsQueue:
             raise (MessageRefused if code(error) in _REFUSED else QueueDenied)(said) from error
         except BotoCoreError as error:  # no credentials, above all
             raise QueueDenied(f"{type(error).__name__}: {error}") from error
+
+    def waiting(self) -> int:
+        """See neve.ports.Depth. It may lag by a minute. Source: SQS API reference, GetQueueAttributes."""
+        name = "ApproximateNumberOfMessages"
+        with transient():
+            answer = self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])  # type: ignore[list-item]
+        return int(answer["Attributes"][name])  # type: ignore[index]
 
     def show_again(self, after_s: Mapping[str, int]) -> None:
         """Have messages in flight delivered again after so many seconds, by receipt handle.
