@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import collect
@@ -22,9 +21,10 @@ from bench.server import run, served
 from neve.aws import clients
 from neve.aws.ledger import LEDGER
 from neve.domain.bundle import requested_bundle
-from neve.domain.cost import COLLECT_GB, WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving, counted, floor, unseen
+from neve.domain.cost import COLLECT_GB, WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving, floor, unseen
 from neve.domain.outcome import Outcome
 from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
+from neve.domain.tally import Tally, from_line
 from neve.domain.version import ObjectVersion
 
 AIM_USD = 2.00
@@ -56,7 +56,7 @@ def archived(versions: Sequence[ObjectVersion]) -> dict[str, Any]:
     """
     invocations: Counter[str] = Counter()
     cpu_seconds: dict[str, float] = defaultdict(float)
-    entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    tallies: dict[str, Tally] = defaultdict(Tally)
 
     def invoke(name: str, work: Callable[[], Any]) -> Any:
         LEDGER.settle()  # what the bench does itself, or for the mapping, which is imputed
@@ -64,7 +64,7 @@ def archived(versions: Sequence[ObjectVersion]) -> dict[str, Any]:
         done = work()
         cpu_seconds[name] += time.process_time() - began
         invocations[name] += 1
-        entries[name].append(LEDGER.settle())
+        tallies[name] += LEDGER.settle()
         return done
 
     for start in range(0, len(versions), WORK.batch_files):
@@ -89,18 +89,7 @@ def archived(versions: Sequence[ObjectVersion]) -> dict[str, Any]:
         "ended": ended,
         "invocations": invocations,
         "cpu_seconds": cpu_seconds,
-        "ledger": {name: _added_up(each) for name, each in entries.items()},
-    }
-
-
-def _added_up(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    requests: Counter[str] = Counter()
-    for entry in entries:
-        requests.update(entry["requests"])
-    return {
-        "requests": requests,
-        "write_units": sum(entry["write_units"] for entry in entries),
-        "read_units": sum(entry["read_units"] for entry in entries),
+        "ledger": {name: tally.line() for name, tally in tallies.items()},
     }
 
 
@@ -154,20 +143,8 @@ def measure(machine: Machine) -> Section:
 
 def uses(took: Mapping[str, Any], work: Workload) -> Iterable[Use]:
     """What a run of `archived` came to: the ledgers, and by named rules what no SDK sees."""
-    requests: Counter[str] = Counter()
-    for ledger in took["ledger"].values():
-        requests.update(ledger["requests"])
-    yield from counted(
-        requests,
-        write_units=sum(ledger["write_units"] for ledger in took["ledger"].values()),
-        read_units=0,
-        tars=took["archives"],
-        storage_class=work.storage_class,
-    )
+    yield from sum(_tallies(took), Tally()).uses()
     files = took["files"]
-    for use in archiving(work, files):
-        if use.charge is Charge.DYNAMODB_READ_UNIT:
-            yield replace(use, unseen=True, rule=f"as in the model, since the local cloud counts too few: {use.rule}")
     cpu_s = took["cpu_seconds"]
     network_s = 2 * files * work.file_bytes / WRITE_BYTES_PER_S
     # Collect has less than a third of a processor.
@@ -175,6 +152,7 @@ def uses(took: Mapping[str, Any], work: Workload) -> Iterable[Use]:
     write_s = cpu_s["WriteArchive"] + network_s + took["archives"] * ROUND_TRIPS_S
     yield from unseen(
         events=files,
+        batch_files=work.batch_files,
         requests_to_write=took["requests_to_write"],
         invocations=sum(took["invocations"].values()),
         gb_seconds=collect_s * COLLECT_GB + write_s * WRITE_GB,
@@ -184,15 +162,18 @@ def uses(took: Mapping[str, Any], work: Workload) -> Iterable[Use]:
     )
 
 
+def _tallies(took: Mapping[str, Any]) -> list[Tally]:
+    return [from_line(took["ledger"][name]) for name in ("Collect", "WriteArchive")]
+
+
 def _requests(took: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
-    ledgers = [took["ledger"][name] for name in ("Collect", "WriteArchive")]
-    names = sorted({name for ledger in ledgers for name in ledger["requests"]})
-    for name in names:
-        counts = [ledger["requests"].get(name, 0) for ledger in ledgers]
+    tallies = _tallies(took)
+    for name in sorted({name for tally in tallies for name in tally.requests}):
+        counts = [tally.requests.get(name, 0) for tally in tallies]
         yield (name, *(f"{each:,}" for each in counts), f"{sum(counts) / COUNT:.4f}")
-    for name in ("write_units", "read_units"):
-        units = [ledger[name] for ledger in ledgers]
-        yield (f"dynamodb {name.replace('_', ' ')}", *(f"{each:,.1f}" for each in units), f"{sum(units) / COUNT:.4f}")
+    for charge in (Charge.DYNAMODB_WRITE_UNIT, Charge.DYNAMODB_READ_UNIT):
+        units = [tally.units(charge) for tally in tallies]
+        yield (charge.value, *(f"{each:,.1f}" for each in units), f"{sum(units) / COUNT:.4f}")
 
 
 def _dollars(measured: Bill, model: Bill, least: Bill) -> Iterable[tuple[str, ...]]:

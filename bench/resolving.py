@@ -78,7 +78,7 @@ def asked(path: str, kind: str) -> dict[str, Any]:
     wanted = {"to_cdn": 302, "to_signed": 302, "to_host": 302, "to_upload": 302, "unknown": 404}[kind]
     if answer["statusCode"] != wanted:
         raise RuntimeError(f"{path} was to be answered {wanted}: {answer}")
-    requests = LEDGER.settle()["requests"]
+    requests = LEDGER.settle().requests
     return {"cpu_s": cpu / COUNT, "wall_s": wall / COUNT, "requests": sum(requests.values()) / COUNT}
 
 

@@ -23,11 +23,12 @@ from bench.archives import files, shelf
 from bench.report import Machine, Section, paragraphs, table
 from bench.server import run, served
 from neve.aws.ledger import LEDGER
-from neve.domain.cost import WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving, counted
+from neve.domain.cost import WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving
 from neve.domain.manifest import Manifest
 from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 from neve.domain.restore import CHUNK_ITEMS, Ending, Request, Thawed, Wanted, render_request
-from neve.domain.thaw import Need, Tier, read_uses, thaw_uses
+from neve.domain.tally import Tally, from_line
+from neve.domain.thaw import RETRIEVAL, Need, Tier, read_uses, thaw_uses
 
 WORK = Workload()
 NEED = Need(tier=Tier.STANDARD, days=1)
@@ -79,9 +80,7 @@ class Took:
 
     invocations: int = 0
     cpu_seconds: float = 0.0
-    requests: Counter[str] = field(default_factory=Counter)
-    write_units: float = 0.0
-    read_units: float = 0.0
+    tally: Tally = field(default_factory=Tally)
 
     def invoke(self, work: Callable[[], Any]) -> Any:
         """Run one invocation."""
@@ -90,11 +89,16 @@ class Took:
         answer = work()
         self.cpu_seconds += time.process_time() - began
         self.invocations += 1
-        entry = LEDGER.settle()
-        self.requests.update(entry["requests"])
-        self.write_units += entry["write_units"]
-        self.read_units += entry["read_units"]
+        self.tally += LEDGER.settle()
         return answer
+
+    def as_json(self) -> dict[str, Any]:
+        """What _took reads."""
+        return {"invocations": self.invocations, "cpu_seconds": self.cpu_seconds, "ledger": self.tally.line()}
+
+
+def _took(found: Mapping[str, Any]) -> Took:
+    return Took(invocations=found["invocations"], cpu_seconds=found["cpu_seconds"], tally=from_line(found["ledger"]))
 
 
 # -- In the process that is measured ---------------------------------------------------------------------------------
@@ -159,8 +163,8 @@ def restored(batch: Batch, manifests: Sequence[Manifest], chance: random.Random)
         "reads": reads,
         "read_bytes": read_bytes,
         "archive_bytes": batch.archives * WORK.members * (WORK.file_bytes + 1_000),
-        "planning": vars(planning),
-        "extracting": vars(extracting),
+        "planning": planning.as_json(),
+        "extracting": extracting.as_json(),
     }
 
 
@@ -209,26 +213,18 @@ def measure(machine: Machine) -> Section:
 
 def bill(batch: Batch, found: Mapping[str, Any]) -> Bill:
     """What a million files cost, restored in such batches."""
-    planning, extracting = Took(**found["planning"]), Took(**found["extracting"])
-    requests = Counter(planning.requests) + Counter(extracting.requests)
-    for name in APART:
-        requests.pop(name, None)
+    planning, extracting = _took(found["planning"]), _took(found["extracting"])
+    asked = (planning.tally + extracting.tally).uses()
     uses = [
-        *counted(
-            requests,
-            write_units=planning.write_units + extracting.write_units,
-            read_units=planning.read_units + extracting.read_units,
-            tars=0,
-            storage_class=WORK.storage_class,
-        ),
+        *(use for use in asked if use.charge not in _RETRIEVAL),
         *_thaws(batch, found),
         *_unseen(batch, found, planning, extracting),
     ]
     return Bill(prices=US_EAST_1, uses=tuple(uses)).scaled(MILLION / batch.files)
 
 
-APART = ("s3:RestoreObject", "sns:Publish")
-"""The first is charged as a thaw; the second has no line in the price list."""
+_RETRIEVAL = frozenset(charge for charges in RETRIEVAL[WORK.storage_class].values() for charge in charges)
+"""Here archives hold less than full ones would: what it costs to thaw full ones is reckoned."""
 
 
 def _thaws(batch: Batch, found: Mapping[str, Any]) -> list[Use]:
@@ -265,13 +261,6 @@ def _unseen(batch: Batch, found: Mapping[str, Any], planning: Took, extracting: 
         charge=Charge.SQS_REQUEST,
         quantity=2 * batch.archives,
         rule="received and deleted one at a time; SNS delivers to SQS without charge",
-        unseen=True,
-    )
-    yield Use(
-        purpose="look-up of rows",
-        charge=Charge.DYNAMODB_READ_UNIT,
-        quantity=batch.files,
-        rule="one unit a row, consistent, of which the local cloud states none",
         unseen=True,
     )
     yield Use(
@@ -320,10 +309,11 @@ NOTICED = (
 def _requests(found: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
     functions = {"PlanRestore": "planning", "Extract": "extracting"}
     for title, function in functions.items():
-        tooks = [Took(**each[function]) for each in found]
-        for name in sorted({name for took in tooks for name in took.requests}):
-            yield _per_thousand(f"{title}: {name}", [took.requests.get(name, 0) for took in tooks])
-        yield _per_thousand(f"{title}: dynamodb write units", [took.write_units for took in tooks])
+        tallies = [_took(each[function]).tally for each in found]
+        for name in sorted({name for tally in tallies for name in tally.requests}):
+            yield _per_thousand(f"{title}: {name}", [tally.requests.get(name, 0) for tally in tallies])
+        for charge in (Charge.DYNAMODB_WRITE_UNIT, Charge.DYNAMODB_READ_UNIT):
+            yield _per_thousand(f"{title}: {charge}", [tally.units(charge) for tally in tallies])
 
 
 def _per_thousand(title: str, quantities: Sequence[float]) -> tuple[str, ...]:

@@ -32,7 +32,9 @@ from neve.aws.thaws_table import DynamoThaws
 from neve.domain.cost import Workload
 from neve.domain.index import FileRow
 from neve.domain.manifest import archive_key
+from neve.domain.prices import Charge
 from neve.domain.restore import CHUNK_ITEMS, Request, Wanted, chunks, parse_plan, render_request
+from neve.domain.tally import from_line
 from neve.domain.thaw import Need, Step, Thaw, Tier
 from neve_cli.spool import Spool
 from neve_local.cloud import LocalCloud
@@ -213,7 +215,7 @@ def plan(owner: str, start_at: float) -> dict[str, Any]:
         "lost": thaws.claims.lost,
         "idle": idle,
         "peak": resident("VmHWM"),
-        "ledger": LEDGER.settle(),
+        "ledger": LEDGER.settle().line(),
     }
 
 
@@ -321,8 +323,8 @@ class Found:
 
     @property
     def write_units(self) -> float:
-        """As DynamoDB states them."""
-        return float(sum(each["ledger"]["write_units"] for each in self.planners))
+        """As DynamoDB states them, and one for each claim that was refused."""
+        return sum(from_line(each["ledger"]).units(Charge.DYNAMODB_WRITE_UNIT) for each in self.planners)
 
     def coalesced(self) -> tuple[str, ...]:
         """The first table's row."""

@@ -80,7 +80,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         for upload in announcement.versions:
             _report(upload, copier().copy(upload, until=until))
 
-    return each_message(event, context, SqsQueue(clients.sqs(), config().uploads_queue_url), copy)
+    return each_message(event, context, SqsQueue(clients.sqs(), config().uploads_queue_url), copy, events=True)
 
 
 def _report(upload: ObjectVersion, copied: Copied) -> None:

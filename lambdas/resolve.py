@@ -7,6 +7,7 @@ for a file that does not exist.
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from neve.aws import clients
 from neve.aws.archives_table import DynamoArchives
 from neve.aws.files_table import DynamoFiles
-from neve.aws.invocation import count, deadline, logger, metrics, now
+from neve.aws.invocation import count, deadline, impute_time, logger, metrics, now, write_ledger_at_times
 from neve.aws.pointers_table import DynamoPointers
 from neve.aws.recalls_table import DynamoRecalls
 from neve.aws.restores_table import DynamoRestores
@@ -88,6 +89,7 @@ def resolver() -> Resolver:
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request. Never raises."""
+    began = time.monotonic()
     try:
         request = LambdaFunctionUrlEvent(event)
         answer = _answer(request, context)
@@ -95,14 +97,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except Exception:  # noqa: BLE001  # whatever it is, the visitor is told to come again
         logger().exception("failed", path=event.get("rawPath"))
         answer, head = failed(), False
-    _count(answer)
+    _count(answer, began)
     return {"statusCode": answer.status, "headers": answer.headers, "body": "" if head else answer.text}
 
 
-def _count(answer: Answer) -> None:
+def _count(answer: Answer, began: float) -> None:
     try:
         count(answer.kind, 1)
         metrics().flush_metrics()
+        impute_time(began)
+        write_ledger_at_times()
     except Exception:  # noqa: BLE001  # the answer is none the worse for it
         logger().exception("not counted", kind=answer.kind)
 

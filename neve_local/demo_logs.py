@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neve.domain.tally import DIMENSION, SERVICE, Tally, from_line
 from neve.domain.thaw import Step
 from neve_local.cloud import LocalCloud
 
@@ -16,55 +17,41 @@ ARCHIVING = ("CollectFunction", "WriteArchiveFunction", "CopyLargeFunction", "Sw
 RESTORING = ("PlanRestoreFunction", "ExtractFunction", "SweepRestoresFunction")
 """The functions of each thread, by the names of their outputs."""
 
-_REPORTED = re.compile(r"Duration: (?P<ms>[\d.]+) ms.*Memory Size: (?P<mib>\d+) MB")
+_REPORTED = re.compile(r"Duration: (?P<ms>[\d.]+) ms")
+_LEDGER = f'"{DIMENSION}":"{SERVICE}"'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """The functions' ledgers and times, summed. `invocations` counts by function."""
+    """The functions' ledgers, summed; `invocations`, and `seconds` as the local cloud measured them, by function."""
 
-    counts: Mapping[str, int]
-    write_units: float
-    read_units: float
+    tally: Tally
     invocations: Mapping[str, int]
-    gb_seconds: float
     seconds: Mapping[str, float]
 
     def by_service(self) -> dict[str, dict[str, int]]:
         """{"s3": {"GetObject": 2000}}."""
         nested: dict[str, dict[str, int]] = {}
-        for name, quantity in self.counts.items():
+        for name, quantity in sorted(self.tally.requests.items()):
             service, _, operation = name.partition(":")
             nested.setdefault(service, {})[operation] = quantity
         return nested
 
 
 def read_requests(cloud: LocalCloud, outputs: Mapping[str, str], functions: Iterable[str], *, since: float) -> Requests:
-    """Sum the lines "requests" that each invocation logged since then, and the times that the local cloud reported."""
-    counts: Counter[str] = Counter()
+    """Sum the ledger's lines that each invocation logged since then, and the times that the local cloud reported."""
+    tally = Tally()
     invocations: Counter[str] = Counter()
     seconds: dict[str, float] = {}
-    write_units = read_units = gb_seconds = 0.0
     for name in functions:
         function = name.removesuffix("Function")
         for line in cloud.function_logs(outputs[name], since=since):
             if reported := _REPORTED.search(line):
-                duration_s = float(reported["ms"]) / 1000
-                seconds[function] = seconds.get(function, 0.0) + duration_s
-                gb_seconds += duration_s * int(reported["mib"]) / 1024
-            elif entry := _entry(line, "requests"):
-                counts.update(entry["requests"])
-                write_units += entry["write_units"]
-                read_units += entry["read_units"]
+                seconds[function] = seconds.get(function, 0.0) + float(reported["ms"]) / 1000
+            elif _LEDGER in line:
+                tally += from_line(json.loads(line))
                 invocations[function] += 1
-    return Requests(
-        counts=dict(sorted(counts.items())),
-        write_units=write_units,
-        read_units=read_units,
-        invocations=dict(invocations),
-        gb_seconds=gb_seconds,
-        seconds=seconds,
-    )
+    return Requests(tally=tally, invocations=dict(invocations), seconds=seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +66,8 @@ def read_thaws(cloud: LocalCloud, outputs: Mapping[str, str], *, since: float) -
     """Sum what PlanRestore has logged since then. Both are the same request; the steps planned tell them apart."""
     requests = extended = 0
     for line in cloud.function_logs(outputs["PlanRestoreFunction"], since=since):
-        if entry := _entry(line, "requests"):
-            requests += entry["requests"].get("s3:RestoreObject", 0)
+        if _LEDGER in line:
+            requests += from_line(json.loads(line)).requests.get("s3:RestoreObject", 0)
         elif entry := _entry(line, "planned"):
             extended += entry["steps"].get(Step.EXTEND, 0)
     return Thaws(asked=requests - extended, extended=extended)

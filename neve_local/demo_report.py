@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from neve.domain.cost import Workload, archiving, counted, floor, unseen
+from neve.domain.cost import Workload, archiving, floor
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.parked import Parked
-from neve.domain.prices import MILLION, US_EAST_1, Bill
+from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge
 from neve.domain.thaw import PROMISES
 from neve_local.demo_audit import Audited
 from neve_local.demo_logs import Requests, Thaws
@@ -55,29 +55,9 @@ class Outcome:
     not_audited: str = ""
 
 
-def bill_as_they_came(outcome: Outcome, storage_class: str) -> Bill:
-    """What archiving would have cost in this run."""
-    requests = outcome.archiving
-    tars = sum(row.kind == "tar" for row in outcome.archives)
-    return Bill(
-        prices=US_EAST_1,
-        uses=(
-            *counted(
-                requests.counts,
-                write_units=requests.write_units,
-                read_units=requests.read_units,
-                tars=tars,
-                storage_class=storage_class,
-            ),
-            *unseen(
-                events=len(outcome.uploaded),
-                requests_to_write=requests.counts.get("sqs:SendMessage", 0),
-                invocations=sum(requests.invocations.values()),
-                gb_seconds=requests.gb_seconds,
-                gb_seconds_rule="as the local cloud measured it on this machine",
-            ),
-        ),
-    )
+def bill_as_they_came(outcome: Outcome) -> Bill:
+    """What archiving would have cost in this run: what the functions' ledgers say."""
+    return Bill(prices=US_EAST_1, uses=tuple(outcome.archiving.tally.uses()))
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -114,8 +94,7 @@ class Run:
     @property
     def as_they_came(self) -> Bill:
         """What this run would have cost for a million files."""
-        bill = bill_as_they_came(self.outcome, self.settings["storage_class"])
-        return bill.scaled(MILLION / max(1, len(self.outcome.uploaded)))
+        return bill_as_they_came(self.outcome).scaled(MILLION / max(1, len(self.outcome.uploaded)))
 
     @property
     def archiving(self) -> Bill:
@@ -135,7 +114,7 @@ class Run:
     def restore_reads(self) -> int:
         """GETs that restored: Extract's own, and one for each file that the command fetched itself."""
         local = len(self.outcome.restored.local) if self.outcome.restored else 0
-        return self.outcome.restoring.counts.get("s3:GetObject", 0) + local
+        return self.outcome.restoring.tally.requests.get("s3:GetObject", 0) + local
 
     @property
     def storage_bytes(self) -> int:
@@ -175,8 +154,8 @@ def as_json(run: Run) -> dict[str, Any]:
         "uploads_per_s": round(files / outcome.upload_s, 1) if outcome.upload_s else 0.0,
         "requests": by_service,
         "requests_by_service": {service: sum(counts.values()) for service, counts in by_service.items()},
-        "write_units": requests.write_units,
-        "read_units": requests.read_units,
+        "write_units": requests.tally.units(Charge.DYNAMODB_WRITE_UNIT),
+        "read_units": requests.tally.units(Charge.DYNAMODB_READ_UNIT),
         "invocations": dict(requests.invocations),
         "function_seconds": {name: round(value, 3) for name, value in requests.seconds.items()},
         "usd_per_million_files": round(run.archiving.usd, 4),
@@ -307,7 +286,10 @@ def show(run: Run, console: Console) -> None:
     console.print()
     console.print(Text(verdict, style="bold green" if good else "bold red"))
     console.print()
-    units = f"{requests.write_units:,.0f} write units, {requests.read_units:,.0f} read units"
+    units = ", ".join(
+        f"{requests.tally.units(charge):,.0f} {kind} units"
+        for kind, charge in (("write", Charge.DYNAMODB_WRITE_UNIT), ("read", Charge.DYNAMODB_READ_UNIT))
+    )
     console.print(
         rows(
             {

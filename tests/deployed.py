@@ -114,7 +114,7 @@ class Stacks:
     def requests(self, function: str, *, since: float) -> Counter[str]:
         """What a function (its output's name) has asked of AWS since a time, as it logs itself."""
         asked: Counter[str] = Counter()
-        for line in self.cloud.function_logs(self.outputs[function], containing='"message":"requests"', since=since):
+        for line in self.cloud.function_logs(self.outputs[function], containing='"service":"Ledger"', since=since):
             asked.update(json.loads(line)["requests"])
         return asked
 

@@ -288,10 +288,10 @@ def test_an_archive_is_streamed_as_it_is_whatever_s3_states_of_it(side: Side, da
 
 def test_a_file_is_put_where_nothing_is_and_found_identical_the_second_time(side: Side) -> None:
     first = side.destination.put(to(PLACE), a_source(), BODY, overwrite=None)
-    assert first == Placed(version_id=first.version_id)
+    assert first == Placed(version_id=first.version_id, etag=hashlib.md5(BODY).hexdigest())
     assert first.version_id
     second = side.destination.put(to(PLACE), a_source(), BODY, overwrite=LATER)
-    assert (second.identical, second.version_id) == (True, first.version_id)
+    assert (second.identical, second.version_id, second.etag) == (True, first.version_id, first.etag)
     assert second.modified is not None
     assert side.now() - second.modified < timedelta(minutes=1)
     assert side.current(PLACE) == BODY
@@ -409,7 +409,7 @@ def test_a_large_object_is_copied_by_s3_once_it_is_thawed(side: Side) -> None:
     side.thaw(archive)
     copied = side.destination.copy(to(PLACE), a_source(), archive, overwrite=None, until=LATER)
     assert copied
-    assert copied == Placed(version_id=copied.version_id)
+    assert copied == Placed(version_id=copied.version_id, etag=hashlib.md5(BODY).hexdigest())
     assert side.current(PLACE) == BODY
     again = side.destination.copy(to(PLACE), a_source(), archive, overwrite=LATER, until=LATER)
     assert again
@@ -470,10 +470,10 @@ def test_a_copy_in_parts_goes_on_where_the_last_call_ended(aws: Side, in_parts: 
     LEDGER.settle()
     assert in_parts.copy(item, large_source(), archive, overwrite=None, until=NOW) is None
     placed = in_parts.copy(item, large_source(), archive, overwrite=None, until=NOW)
-    assert LEDGER.settle()["requests"]["s3:UploadPartCopy"] == 2
+    assert LEDGER.settle().requests["s3:UploadPartCopy"] == 2
     assert placed
-    assert placed == Placed(version_id=placed.version_id)
     head = clients.s3().head_object(Bucket=ELSEWHERE, Key="back/a")
+    assert placed == Placed(version_id=placed.version_id, etag=head["ETag"].strip('"'))
     assert (head["ContentLength"], head["ContentType"]) == (len(LARGE), "video/mp4")
     again = in_parts.copy(item, large_source(), archive, overwrite=None, until=NOW)
     assert again
@@ -598,7 +598,7 @@ def test_a_put_says_all_in_one_request_and_leaves_out_what_only_the_transfer_nee
     }
     answers.add_response("put_object", {"ETag": '"e"'}, asked)
     source = a_source(content_encoding="gzip, aws-chunked")
-    assert destination.put(to(PLACE), source, BODY, overwrite=None) == Placed(version_id="null")
+    assert destination.put(to(PLACE), source, BODY, overwrite=None) == Placed(version_id="null", etag="e")
 
 
 def test_what_was_to_be_replaced_and_is_gone_is_put_as_new(destination: S3Destination, answers: Stubber) -> None:
@@ -607,7 +607,7 @@ def test_what_was_to_be_replaced_and_is_gone_is_put_as_new(destination: S3Destin
     answers.add_client_error("put_object", "NoSuchKey", http_status_code=404)
     answers.add_client_error("head_object", "404", http_status_code=404)
     answers.add_response("put_object", {"ETag": '"f"', "VersionId": "v9"})
-    assert destination.put(to(PLACE), a_source(), BODY, overwrite=LATER) == Placed(version_id="v9")
+    assert destination.put(to(PLACE), a_source(), BODY, overwrite=LATER) == Placed(version_id="v9", etag="f")
 
 
 def head_of_archive(answers: Stubber) -> None:
@@ -662,7 +662,7 @@ def test_a_copy_is_proved_by_what_s3_states_of_it(
             destination.copy(to(PLACE), a_source(), ROW, overwrite=None, until=LATER)
     else:
         assert destination.copy(to(PLACE), a_source(), ROW, overwrite=None, until=LATER) == Placed(
-            version_id="v9", unproven=True
+            version_id="v9", etag="other", unproven=True
         )
 
 

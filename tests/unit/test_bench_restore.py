@@ -8,7 +8,8 @@ import pytest
 
 from bench.read_bytes import AIM, Shape, Tally, measured
 from bench.restore_cost import BATCHES, Batch, bill, floor
-from neve.domain.prices import MILLION
+from neve.domain.prices import MILLION, Charge
+from neve.domain.tally import Tally as LedgerTally
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,9 @@ def test_files_side_by_side_are_read_at_once_with_the_headers_between_them(talli
     assert tallies["together"].read_bytes > tallies["together"].wanted_bytes
 
 
-def took(**requests: int) -> dict[str, Any]:
-    named = {name.replace("_", ":"): count for name, count in requests.items()}
-    return {"invocations": 1, "cpu_seconds": 1.0, "requests": named, "write_units": 10.0, "read_units": 1.0}
+def took(**charges: float) -> dict[str, Any]:
+    counted = {Charge.DYNAMODB_WRITE_UNIT: 10.0, **{Charge[name]: units for name, units in charges.items()}}
+    return {"invocations": 1, "cpu_seconds": 1.0, "ledger": LedgerTally(counted=counted).line()}
 
 
 @pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: batch.name)
@@ -47,8 +48,8 @@ def test_a_restore_costs_what_s3_charges_and_what_neve_adds(batch: Batch) -> Non
         "reads": batch.files,
         "read_bytes": batch.files * 100_000,
         "archive_bytes": batch.archives * 26_000_000,
-        "planning": took(s3_RestoreObject=batch.archives, dynamodb_GetItem=5),
-        "extracting": took(s3_GetObject=batch.files + batch.archives, s3_PutObject=batch.files, sns_Publish=1),
+        "planning": took(GLACIER_BULK_REQUEST=batch.archives, DYNAMODB_READ_UNIT=5),
+        "extracting": took(S3_GET=batch.files + batch.archives, S3_PUT=batch.files, SNS_PUBLISH=1),
     }
     whole, least = bill(batch, found), floor(batch, found)
     assert least.usd > MILLION * 0.000_005, "a PUT for each file is in it"

@@ -103,9 +103,16 @@ def test_each_storage_class_has_its_own_price_of_a_put(storage_class: str) -> No
 
 
 def test_what_no_sdk_sees_is_marked_and_says_how_it_was_arrived_at() -> None:
-    uses = unseen(events=100, requests_to_write=4, invocations=6, gb_seconds=2.5, gb_seconds_rule="measured")
+    uses = unseen(
+        events=100,
+        batch_files=25,
+        requests_to_write=4,
+        invocations=6,
+        gb_seconds=2.5,
+        gb_seconds_rule="measured",
+    )
     assert all(use.unseen and use.rule for use in uses)
-    assert [use.quantity for use in uses] == [100, 20, 8, 6, 2.5]
+    assert [use.quantity for use in uses] == [100, 24, 8, 6, 2.5]
 
 
 def test_a_million_files_in_archiving_cost_about_two_dollars_and_the_floor_is_below() -> None:

@@ -365,7 +365,7 @@ class Logs:
     """A cloud of which there is nothing but logs."""
 
     def __init__(self, lines: Sequence[dict[str, Any] | str]) -> None:
-        self.lines = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        self.lines = [line if isinstance(line, str) else json.dumps(line, separators=(",", ":")) for line in lines]
 
     def function_logs(self, name: str, *, containing: str = "", since: float = 0) -> Iterator[str]:
         return (line for line in self.lines if containing in line) if name == "function" else iter(())
@@ -376,10 +376,10 @@ def test_extensions_of_warm_copies_are_no_thaws() -> None:
         [
             "START RequestId: 1",
             {"message": "planned", "steps": {"request": 1}},
-            {"message": "requests", "requests": {"s3:RestoreObject": 1, "s3:HeadObject": 3}},
+            {"service": "Ledger", "requests": {"s3:RestoreObject": 1, "s3:HeadObject": 3}},
             {"message": "planned", "steps": {"request": 2, "extend": 1, "join": 3}},
-            {"message": "requests", "requests": {"s3:RestoreObject": 3}},
-            {"message": "requests", "requests": {}},
+            {"service": "Ledger", "requests": {"s3:RestoreObject": 3}},
+            {"service": "Ledger", "requests": {}},
             {"message": "failed", "exception": 'KeyError: "requests"'},
         ]
     )

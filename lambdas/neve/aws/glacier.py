@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
 from neve.aws.faults import ASLEEP, code, status, transient
+from neve.aws.ledger import thawing
 from neve.aws.pieces import pieces, starting
 from neve.domain.index import ArchiveRow
 from neve.domain.thaw import Tier
@@ -89,7 +90,7 @@ class S3Glacier:
 
         A request that S3 accepted while the answer was lost is repeated by botocore: it is RUNNING, then.
         """
-        with opening(archive):
+        with opening(archive), thawing(archive.storage_class, archive.size_bytes):
             try:
                 answer = self.client.restore_object(
                     Bucket=self.bucket,

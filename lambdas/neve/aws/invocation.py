@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,16 +13,20 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSEvent, SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from neve.aws.ledger import LEDGER
 from neve.aws.queue import SqsQueue
 from neve.domain.bundle import requested_bundle
+from neve.domain.events import sent_by_s3
+from neve.domain.metering import delivered, invoked
 from neve.domain.outcome import Written
 from neve.domain.parked import Parked, Reason
+from neve.domain.prices import Charge
+from neve.domain.tally import SERVICE
 from neve.errors import Busy, EventInvalid, Transient
 from neve.ports import ParkingLot
 
@@ -62,13 +70,75 @@ def count(name: str, value: float, unit: MetricUnit = MetricUnit.Count) -> None:
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Log what the invocation asked of AWS, and flush its metrics, however it ends."""
+    """Write what the invocation asked of AWS, and its metrics, however it ends; see write_ledger."""
+    began = time.monotonic()
     try:
         yield
     finally:
-        logger().info("requests", **LEDGER.settle())
+        impute_time(began)
+        write_ledger()
         if metrics().metric_set:
-            metrics().flush_metrics()
+            _written(metrics().flush_metrics)
+
+
+def impute_time(began: float) -> None:
+    """Add to the ledger this invocation, which began at that time of time.monotonic(), and what it took so far.
+
+    Outside of Lambda, which names the memory, there is nothing to add.
+    """
+    if memory_mib := os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"):
+        duration_ms = (time.monotonic() - began) * 1000
+        LEDGER.impute(invoked(memory_mib=int(memory_mib), duration_ms=duration_ms, machine=platform.machine()))
+
+
+def impute_delivery(records: Sequence[SQSRecord], *, failed: int, events: bool = False) -> None:
+    """Add to the ledger what it took to deliver these messages, and to delete those of them that have not failed.
+
+    `events`: what is no announcement of neve's own was sent by S3, at the queue owner's expense.
+    """
+    requests = delivered([len(record.body.encode()) for record in records], deleted=len(records) - failed)
+    if events:
+        requests += sum(sent_by_s3(record.body) for record in records)
+    LEDGER.impute({Charge.SQS_REQUEST: requests})
+
+
+def write_ledger() -> None:
+    """Write what the ledger has counted as one line: metrics that all functions share, details as fields beside them.
+
+    Settles the ledger. Does not raise: what cannot be written is lost, and no reason to do the work again.
+    """
+    tally = LEDGER.settle()
+    line = EphemeralMetrics(service=SERVICE)
+    for name, quantity in tally.metrics().items():
+        line.add_metric(name=name, unit=MetricUnit.Count, value=quantity)
+    if not line.metric_set:
+        return
+    line.add_metadata("function", os.environ.get("POWERTOOLS_SERVICE_NAME", ""))
+    for name, detail in tally.details().items():
+        line.add_metadata(name, detail)
+    _written(line.flush_metrics)
+
+
+LEDGER_EVERY_S = 60
+_written_at = -math.inf
+
+
+def write_ledger_at_times() -> None:
+    """The same, at most once a minute, for who is invoked by each visitor: a line for each costs more than its work.
+
+    What an environment has counted since is lost when Lambda ends it.
+    """
+    global _written_at  # noqa: PLW0603  # a fact about the process, as the ledger is
+    if time.monotonic() >= _written_at + LEDGER_EVERY_S:
+        _written_at = time.monotonic()
+        write_ledger()
+
+
+def _written(flush: Callable[[], None]) -> None:
+    try:
+        flush()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the invocation's work is done and must stand
+        logger().warning("metrics not written", problem=repr(error))
 
 
 def backoff_s(error: Exception, deliveries: int) -> int:
@@ -113,9 +183,17 @@ def each_bundle(
 
 
 def each_message(
-    event: dict[str, Any], context: LambdaContext, queue: SqsQueue, handle: Callable[[SQSRecord], None]
+    event: dict[str, Any],
+    context: LambdaContext,
+    queue: SqsQueue,
+    handle: Callable[[SQSRecord], None],
+    *,
+    events: bool = False,
 ) -> dict[str, Any]:
-    """Handle every message; those that fail are reported as failed one by one, and come back after a backoff."""
+    """Handle every message; those that fail are reported as failed one by one, and come back after a backoff.
+
+    `events`: the queue is one that S3 sends to.
+    """
 
     def attempt(record: SQSRecord) -> None:
         try:
@@ -130,7 +208,10 @@ def each_message(
 
     with reported():
         processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-        return dict(process_partial_response(event, attempt, processor, context))
+        answer = process_partial_response(event, attempt, processor, context)
+        failed = len(answer["batchItemFailures"])
+        impute_delivery(list(SQSEvent(event).records), failed=failed, events=events)
+        return dict(answer)
 
 
 def retry(queue: SqsQueue, records: Sequence[SQSRecord], error: Exception) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neve.domain.metering import MESSAGES_A_REQUEST
 from neve.domain.prices import MILLION, Charge, Use
 
 
@@ -72,16 +73,18 @@ def _s3(operation: str, quantity: int, tars: int, into_class: Charge) -> list[Us
     raise ValueError(f"no price is known for {name}")
 
 
-MESSAGES_A_REQUEST = 10
-"""SQS hands out and deletes up to ten messages in a request; a mapping with larger batches gathers several."""
-
-
 def unseen(
-    *, events: float, requests_to_write: float, invocations: float, gb_seconds: float, gb_seconds_rule: str
+    *,
+    events: float,
+    batch_files: float,
+    requests_to_write: float,
+    invocations: float,
+    gb_seconds: float,
+    gb_seconds_rule: str,
 ) -> list[Use]:
-    """What no SDK sees. `events` are S3's, `requests_to_write` the messages that have a bundle written."""
+    """What no SDK sees. `events` are S3's, that many in a batch; `requests_to_write` have a bundle written."""
     return [
-        *_events(events),
+        *_events(events, batch_files),
         _hidden(
             "receiving and deleting requests to write",
             Charge.SQS_REQUEST,
@@ -93,14 +96,14 @@ def unseen(
     ]
 
 
-def _events(events: float) -> list[Use]:
+def _events(events: float, batch_files: float = MESSAGES_A_REQUEST) -> list[Use]:
     return [
         _hidden("S3's events to the collect queue", Charge.SQS_REQUEST, events, "S3 sends one message for each upload"),
         _hidden(
             "receiving and deleting events",
             Charge.SQS_REQUEST,
-            2 * events / MESSAGES_A_REQUEST,
-            "the mapping receives and deletes ten messages in a request",
+            2 * math.ceil(batch_files / MESSAGES_A_REQUEST) * events / batch_files,
+            "the mapping receives and deletes up to ten messages in a request",
         ),
     ]
 
@@ -222,6 +225,7 @@ def archiving(work: Workload, files: float = MILLION) -> list[Use]:
         *(_announced(files) if work.announced else ()),
         *unseen(
             events=0 if work.announced else files,
+            batch_files=work.batch_files,
             requests_to_write=archives + late,
             invocations=batches + archives + late,
             gb_seconds=collect_s * COLLECT_GB + (write_s + late_s) * WRITE_GB,

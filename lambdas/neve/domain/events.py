@@ -82,8 +82,16 @@ def announcements(bucket: str, versions: Iterable[ObjectVersion]) -> Iterator[st
         yield _message(bucket, batch)
 
 
+def sent_by_s3(body: str) -> bool:
+    """Whether a message about new versions is S3's own, and no announcement as `announcements` makes them."""
+    return not body.startswith(_OWN)
+
+
 def _message(bucket: str, batch: list[list[Any]]) -> str:
     return json.dumps({"format": ANNOUNCEMENT, "version": 1, "bucket": bucket, "versions": batch})
+
+
+_OWN = json.dumps({"format": ANNOUNCEMENT})[:-1]
 
 
 def _own(message: Mapping[str, Any], bucket: str) -> Announcement:

@@ -318,7 +318,7 @@ def _unclaimed(thaw: Thaw, *, state: ThawState, ready_at: datetime, due_at: date
 
 # -- What it costs ---------------------------------------------------------------------------------------------------
 
-_RETRIEVAL: dict[str, dict[Tier, tuple[Charge, Charge]]] = {
+RETRIEVAL: dict[str, dict[Tier, tuple[Charge, Charge]]] = {
     "GLACIER": {
         Tier.EXPEDITED: (Charge.GLACIER_EXPEDITED_GB, Charge.GLACIER_EXPEDITED_REQUEST),
         Tier.STANDARD: (Charge.GLACIER_STANDARD_GB, Charge.GLACIER_STANDARD_REQUEST),
@@ -340,7 +340,7 @@ def thaw_uses(storage_class: str, tier: Tier, *, days: int, archives: float, siz
     """
     if not needs_thaw(storage_class):
         return []
-    by_gb, by_request = _RETRIEVAL[storage_class][tier]
+    by_gb, by_request = RETRIEVAL[storage_class][tier]
     return [
         Use(purpose="retrieval", charge=by_gb, quantity=size_bytes / GB),
         Use(purpose="retrieval requests", charge=by_request, quantity=archives),
