@@ -13,6 +13,7 @@ from neve.domain.large import SINGLE_COPY_BYTES
 from neve.domain.manifest import Source
 from neve.domain.restore import Item, bucket_of
 from neve.domain.thaw import PROMISES, Tier, needs_thaw
+from neve.domain.version import NULL_VERSION
 from neve.errors import ArchiveUnreadable, Asleep, SourceDamaged
 from neve.ports import Answer, CopyStatus, Placed
 from tests.memory import MemoryArchiveStore
@@ -166,18 +167,25 @@ class MemoryObject:
     modified: datetime
     source: Source | None = None
 
+    @property
+    def etag(self) -> str:
+        """As S3 makes it of a body that came in one piece."""
+        return hashlib.md5(self.body).hexdigest()
+
 
 @dataclass
 class MemoryDestination:
     """Objects by their places, s3://bucket/key; the last version of each is current.
 
-    `denied` says why a bucket takes nothing. A copy in parts needs `calls` calls. `failures` are raised by the next
-    writes to a place.
+    A bucket in `unversioned` gives each object the version id `null`, in the place of the one that had it before; it
+    may have kept versions once. `denied` says why a bucket takes nothing. A copy in parts needs `calls` calls.
+    `failures` are raised by the next writes to a place.
     """
 
     reader: MemoryReader
     clock: Callable[[], datetime]
     objects: dict[str, list[MemoryObject]] = field(default_factory=dict)
+    unversioned: set[str] = field(default_factory=set)
     denied: dict[str, str] = field(default_factory=dict)
     failures: dict[str, list[Exception]] = field(default_factory=dict)
     calls: int = 1
@@ -192,9 +200,11 @@ class MemoryDestination:
     def store(self, destination: str, body: bytes, source: Source | None = None) -> MemoryObject:
         """Make a new version, whatever stands there."""
         versions = self.objects.setdefault(destination, [])
-        made = MemoryObject(
-            version_id=f"{destination}#{len(versions) + 1}", body=body, modified=self.clock(), source=source
-        )
+        version_id = f"{destination}#{len(versions) + 1}"
+        if bucket_of(destination) in self.unversioned:
+            version_id = NULL_VERSION
+            versions[:] = [each for each in versions if each.version_id != NULL_VERSION]
+        made = MemoryObject(version_id=version_id, body=body, modified=self.clock(), source=source)
         versions.append(made)
         return made
 
@@ -222,7 +232,9 @@ class MemoryDestination:
         if refused:
             return Placed(refused=refused)
         if standing and standing.body == body:
-            return Placed(version_id=standing.version_id, modified=standing.modified, identical=True)
+            return Placed(
+                version_id=standing.version_id, etag=standing.etag, modified=standing.modified, identical=True
+            )
         if standing and not (overwrite and standing.modified < overwrite):
             return Placed(conflict=f"an object of {len(standing.body)} bytes is there")
         return None
@@ -231,7 +243,8 @@ class MemoryDestination:
         failures = self.failures.get(item.destination)
         if failures:
             raise failures.pop(0)
-        return Placed(version_id=self.store(item.destination, body, source).version_id)
+        made = self.store(item.destination, body, source)
+        return Placed(version_id=made.version_id, etag=made.etag)
 
 
 @dataclass

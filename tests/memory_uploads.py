@@ -33,9 +33,10 @@ class MemoryVersion:
 class MemoryUploads:
     """The uploads bucket and the content bucket: the versions of each key, the last of which is current.
 
-    None among them is a delete marker. Buckets in `unversioned` keep one version, `null`. What is put while S3 is
-    `silent` has no checksum, and an ETag that proves nothing. Copies lose a byte while they are `damaging`, and one of
-    more than `single_copy_bytes` needs `calls` calls. Reading raises what `failures` have for a (bucket, key).
+    None among them is a delete marker. In a bucket in `unversioned` an object takes the place of the version `null`.
+    What is put while S3 is `silent` has no checksum, and an ETag that proves nothing. Copies lose a byte while they are
+    `damaging`, and one of more than `single_copy_bytes` needs `calls` calls. Reading raises what `failures` have for a
+    (bucket, key).
     """
 
     versions: dict[tuple[str, str], list[MemoryVersion | None]] = field(default_factory=dict)
@@ -66,10 +67,10 @@ class MemoryUploads:
             **described,
         )
         made = MemoryVersion(source=source, body=body)
-        if bucket in self.unversioned:
-            self.versions[bucket, key] = [made]
-        else:
-            self.versions.setdefault((bucket, key), []).append(made)
+        standing = self.versions.setdefault((bucket, key), [])
+        if bucket in self.unversioned:  # it may have kept versions once
+            standing[:] = [each for each in standing if each is None or each.source.version_id != NULL_VERSION]
+        standing.append(made)
         return replace(_version(source), sequencer=padded_sequencer(f"{number:X}"))
 
     def delete(self, bucket: str, key: str, version_id: str = "") -> None:

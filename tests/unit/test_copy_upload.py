@@ -423,6 +423,35 @@ def test_without_versions_an_upload_that_was_overwritten_is_parked_and_the_next_
     cloud.require_settled()
 
 
+@pytest.mark.parametrize("versions_once", [False, True], ids=["never versioned", "suspended"])
+def test_a_copy_that_the_content_bucket_may_lose_counts_for_nothing(cloud: Cloud, versions_once: bool) -> None:
+    """Where a copy has the version id `null`, that of an earlier upload would overwrite it for ever."""
+    first = cloud.put(b"one")
+    if versions_once:
+        cloud.deliver(first)
+    cloud.uploads.unversioned.add(CONTENT)
+    second = cloud.put(b"two")
+    assert cloud.copy(second).ending is Ending.PARKED
+    assert cloud.reasons.count(Reason.SOURCE_UNFIT) == len(cloud.reasons) == 1 + versions_once
+    assert all("parked --retry" in item.detail for item in cloud.parking_lot.items.values())
+    assert cloud.release(second).ending is Letting.KEPT
+    assert cloud.uploads.served(UPLOADS, KEY) == b"two", "it is served from where it was uploaded to"
+
+    cloud.uploads.unversioned.clear()
+    cloud.parking_lot.items.clear()
+    assert cloud.copy(second).ending is Ending.COPIED, "one that stands as `null` is not adopted"
+    cloud.require_settled()
+    cloud.let_go()
+    cloud.require_safe()
+
+
+def test_an_upload_whose_copy_would_be_overwritten_is_kept(cloud: Cloud) -> None:
+    upload = cloud.put(b"one")
+    cloud.deliver(upload)
+    cloud.pointers.rows[KEY] = replace(cloud.pointer(), content_version="null")
+    assert "`null`" in cloud.release(upload).detail
+
+
 def test_an_upload_without_a_sequencer_counts_if_it_is_the_last_of_its_key(cloud: Cloud) -> None:
     first, second, third = (cloud.put(body) for body in (b"one", b"two", b"three"))
     cloud.copy(first)

@@ -23,6 +23,7 @@ from neve.domain.manifest import Source
 from neve.domain.parked import Reason
 from neve.domain.restore import Ending, Item, JobState, Kind, render_thawed
 from neve.domain.thaw import Need, ThawState, Tier, thaw_micro_usd
+from neve.domain.version import ObjectVersion
 from neve.errors import Asleep, EventInvalid, NeveError, Transient
 from neve.flows.extract import Extracted
 from neve.flows.jobs import end_unfetched
@@ -111,6 +112,28 @@ def test_what_was_restored_is_restored_again_from_the_same_member(cloud: Restore
     cloud.settle()
     cloud.verify()
     assert cloud.place(f"s3://{OTHER}/again") == cloud.body_of("a3", "v1")
+
+
+@pytest.mark.parametrize("kept_versions_once", [False, True], ids=["never versioned", "suspended"])
+def test_without_versions_a_restored_file_is_known_by_its_etag_and_hides_no_other(kept_versions_once: bool) -> None:
+    """A second restore to the same key overwrites the first one in place, and both are versions that have a row."""
+    cloud = RestoreCloud(stored=[tar_with(1, ["one", "two"])])
+    place = f"s3://{CONTENT}/a"
+    if kept_versions_once:
+        cloud.destination.store(place, b"from before")
+    cloud.destination.unversioned.add(CONTENT)
+    for number, key in enumerate(("one", "two"), start=1):
+        cloud.now += HOUR
+        cloud.job([wanted(key, place)], job=f"job-{number}", overwrite=True)
+        cloud.settle()
+        row = cloud.files.rows[key, "v1"]
+        event = ObjectVersion(
+            key="a", version_id="null", size_bytes=row.size_bytes, etag=row.md5, sequencer="", event_at=cloud.now
+        )
+        assert cloud.files.holders([event]) == {event.identity: 1}, "WriteArchive drops what it knows"
+        assert cloud.place(place) == cloud.body_of("a", event.pin)
+    assert {each.number for each in cloud.files.versions("a")} == {0, 1}
+    assert len(cloud.destination.objects[place]) == 1 + kept_versions_once
 
 
 def test_a_drills_files_get_no_row(cloud: RestoreCloud) -> None:

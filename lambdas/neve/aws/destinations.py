@@ -115,7 +115,7 @@ class S3Destination:
             answer = self.client.put_object(
                 **place.named, Body=body, ChecksumSHA256=checksum, **describing(source), **condition
             )
-            return Placed(version_id=answer.get("VersionId", NULL_VERSION))
+            return Placed(version_id=answer.get("VersionId", NULL_VERSION), etag=_etag(answer))
 
         placed = self._put_in_place(place, source, write, overwrite=overwrite, look_first=overwrite is not None)
         assert placed is not None, "a PUT is not divided"
@@ -163,7 +163,12 @@ class S3Destination:
         """What comes of an object that stands there; None if it is to be replaced."""
         same = self._is_same(place, standing, source)
         if same:
-            return Placed(version_id=standing.version_id, modified=standing.last_modified, identical=True)
+            return Placed(
+                version_id=standing.version_id,
+                etag=standing.etag,
+                modified=standing.last_modified,
+                identical=True,
+            )
         if overwrite and standing.last_modified < overwrite:
             return None
         unknown = "" if same is False else ", of which S3 states nothing to compare"
@@ -184,7 +189,7 @@ class S3Destination:
             key=place.key,
             version_id=answer.get("VersionId", NULL_VERSION),
             size_bytes=answer["ContentLength"],
-            etag=answer["ETag"].strip('"'),
+            etag=_etag(answer),
             last_modified=answer["LastModified"],
             checksums=full_checksums(answer),
             encryption=answer.get("ServerSideEncryption", ""),
@@ -230,7 +235,7 @@ class S3Destination:
             )
         if needs_thaw(answer.get("StorageClass", "")) and copy_status(answer).warm_until is None:
             raise Asleep(where(archive))
-        same = proven(_checksums(source), source.etag, full_checksums(answer), answer["ETag"].strip('"'))
+        same = proven(_checksums(source), source.etag, full_checksums(answer), _etag(answer))
         if same is False or answer["ContentLength"] != source.size_bytes:
             raise SourceDamaged(f"{where(archive)} is not what its manifest states, nothing was copied")
 
@@ -319,9 +324,14 @@ def _base64(hexadecimal: str) -> str:
 
 def _proved(job: _Copy, stated: Mapping[str, Any], version_id: str) -> Placed:
     """What became of a copy of which S3 says what is `stated`. Raises SourceDamaged."""
-    same = proven(_checksums(job.source), job.source.etag, full_checksums(stated), stated["ETag"].strip('"'))
+    same = proven(_checksums(job.source), job.source.etag, full_checksums(stated), _etag(stated))
     if same is False:
         raise SourceDamaged(
             f"{where(job.archive)}: its copy {job.place} version {version_id} has not the checksum its manifest states"
         )
-    return Placed(version_id=version_id, unproven=same is None)
+    return Placed(version_id=version_id, etag=_etag(stated), unproven=same is None)
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    etag: str = answer["ETag"]
+    return etag.strip('"')

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, Literal, NoReturn, cast
 
 from neve.domain.names import FOLDER, MAX_KEY_BYTES, is_safe
-from neve.domain.version import NULL_VERSION
+from neve.domain.version import pin_of
 from neve.errors import ManifestInvalid
 
 CONTENTS_FORMAT = "neve-archive"
@@ -104,7 +104,7 @@ class Source:
     @property
     def pin(self) -> str:
         """What names these bytes among all versions of the key; as ObjectVersion.pin."""
-        return f"{NULL_VERSION}-{self.etag}" if self.version_id == NULL_VERSION else self.version_id
+        return pin_of(self.version_id, self.etag)
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -18,6 +18,14 @@ SEQUENCER_WIDTH = 32
 """S3 states no length; those seen have 16-18 hex digits. Padding makes strings of any length up to this comparable."""
 
 
+def pin_of(version_id: str, etag: str) -> str:
+    """What names the bytes of a version among all versions of its key.
+
+    A version id does, except `null`, which S3 overwrites in place: there the ETag is part of the name.
+    """
+    return f"{NULL_VERSION}-{etag}" if version_id == NULL_VERSION else version_id
+
+
 def padded_sequencer(sequencer: str) -> str:
     """S3's sequencer left-padded with zeros, so that comparing strings compares numbers.
 
@@ -57,11 +65,8 @@ class ObjectVersion:
 
     @property
     def pin(self) -> str:
-        """What names these bytes among all versions of the key.
-
-        A version id does, except `null`, which S3 overwrites in place: there the ETag is part of the name.
-        """
-        return f"{NULL_VERSION}-{self.etag}" if self.version_id == NULL_VERSION else self.version_id
+        """What names these bytes among all versions of the key."""
+        return pin_of(self.version_id, self.etag)
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -9,6 +9,9 @@ puts the version that the pointer names back on top if another one is. A death a
 
 What a restore has put on top stays there, since a person has asked for it.
 
+All this takes a content bucket that keeps versions. A copy with the version id `null` may be overwritten by the copy of
+an earlier upload that comes late, and could not be put back: it counts for nothing, and the upload is parked.
+
 The upload itself is let go later, by a message (flows/release_upload.py).
 """
 
@@ -40,6 +43,11 @@ from neve.ports import Archives, ContentCopy, Files, NotCopied, ParkingLot, Poin
 
 TRIES = 5
 """So often is a place looked at again that others keep writing to; then the message comes back later."""
+
+_UNVERSIONED = (
+    "the content bucket keeps no versions, so the next copy would overwrite it: turn versioning on, then `neve parked "
+    "--retry`"
+)
 
 
 class Ending(StrEnum):
@@ -142,7 +150,7 @@ class UploadCopier:
         for _ in range(TRIES):
             if onto and (not isinstance(pointer, InContent) or pointer.content_key != content_key):
                 self._require_own(upload.key, content_key)
-            if onto and onto.size_bytes == upload.size_bytes:
+            if onto and onto.size_bytes == upload.size_bytes and onto.version_id != NULL_VERSION:
                 source = source or self._describe(upload)
                 if self._stands(source, onto):
                     return Ending.ADOPTED, onto.version_id
@@ -175,10 +183,13 @@ class UploadCopier:
         return source
 
     def _prove(self, bucket: str, version: ObjectVersion, source: Source | None, made: ContentCopy) -> None:
-        """Raises SourceDamaged if the copy is not the version, and SourceUnproven if that cannot be told.
+        """Raises SourceDamaged if the copy is not the version, SourceUnproven if that cannot be told, and SourceUnfit
+        if the content bucket may lose it.
 
         What S3 states is asked for only if the ETags do not prove it, and the bytes are read only if nothing does.
         """
+        if made.version_id == NULL_VERSION:
+            raise SourceUnfit(f"no copy of {version.key!r} would last: {_UNVERSIONED}")
         same = proven(source.checksums if source else {}, version.etag, made.checksums, made.etag)
         if same is None:
             stated = source or self.uploads.describe(bucket, version)

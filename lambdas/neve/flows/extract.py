@@ -36,6 +36,7 @@ from neve.domain.restore import (
     render_thawed,
 )
 from neve.domain.thaw import ThawState, needs_thaw
+from neve.domain.version import pin_of
 from neve.errors import ArchiveUnreadable, Asleep, ManifestInvalid, NeveError, SourceDamaged, Transient
 from neve.flows.jobs import JobEnder, all_ended
 from neve.flows.thaw import mark_warm
@@ -319,7 +320,7 @@ class Extractor:
                 FileRow(
                     key=key,
                     version_id=placed.version_id,
-                    pin=placed.version_id,
+                    pin=pin_of(placed.version_id, placed.etag),
                     size_bytes=member.source.size_bytes,
                     sha256=member.source.sha256,
                     md5=member.source.md5,

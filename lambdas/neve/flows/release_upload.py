@@ -65,6 +65,8 @@ class UploadReleaser:
 
         Another version may be current there, put by a restore: then the copy still has to be among the others.
         """
+        if pointer.content_version == NULL_VERSION:
+            return "its copy has the version id `null`: the next copy would overwrite it"
         standing = self.uploads.current(self.content_bucket, pointer.content_key)
         if standing is None:
             return f"nothing is current at {pointer.content_key!r}"
