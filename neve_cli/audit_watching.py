@@ -7,23 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import typer
 
 from neve.domain.audit import Report, Run
 from neve.domain.parked import Parked, Reason
-from neve.errors import Transient
 from neve_cli import clock
 from neve_cli.text import counted, moment, size
-from neve_cli.watching import LONGEST_S, PATIENCE, PLANNED_WITHIN, SHORTEST_S
+from neve_cli.watching import PLANNED_WITHIN, wait_until
 
 if TYPE_CHECKING:
     from neve_cli.stack import Stack
 
 INTERRUPTED = 130
-
-Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +67,7 @@ def wait_for_run(deployed: Stack, run_id: str, show: Callable[[Run | None], None
         show(run)
         return run if run is not None and run.complete else None
 
-    return _wait(look)
+    return wait_until(look)
 
 
 def wait_for_repair(deployed: Stack, report: Report) -> Repaired | None:
@@ -82,25 +79,7 @@ def wait_for_repair(deployed: Stack, report: Report) -> Repaired | None:
         bundle = deployed.bundles.get(report.repair)
         return repaired(deployed, report) if bundle is not None and bundle.finished else None
 
-    return _wait(look)
-
-
-def _wait(look: Callable[[], Seen | None]) -> Seen:
-    """What `look` returns when it is not None any more; pauses grow with the time that has passed."""
-    begun, failures = clock.now(), 0
-    while True:
-        try:
-            seen = look()
-            failures = 0
-        except Transient:
-            failures += 1
-            if failures == PATIENCE:
-                raise
-            seen = None
-        if seen is not None:
-            return seen
-        passed = (clock.now() - begun).total_seconds()
-        clock.pause(min(max(SHORTEST_S, passed / 60), LONGEST_S))
+    return wait_until(look)
 
 
 @contextmanager

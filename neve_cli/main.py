@@ -10,6 +10,7 @@ import typer
 from neve_cli import (
     archives,
     audit,
+    backfill,
     cost,
     drill,
     files,
@@ -44,6 +45,7 @@ app.command()(parked.parked)
 app.command()(rebuild.rebuild_index)
 app.command()(pointers.rebuild_pointers)
 app.add_typer(audit.app, name="audit")
+app.add_typer(backfill.app, name="backfill")
 app.add_typer(cost.app, name="cost")
 app.add_typer(drill.app, name="drill")
 app.add_typer(reconcile.app, name="reconcile")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from neve_cli import clock, output, stack
 from neve_cli.failures import PROBLEM
+from neve_cli.groups import RunsByDefault
 from neve_cli.options import DEFAULT_STACK, AsJson, StackName
 from neve_cli.text import counted, moment, safe
 
@@ -21,17 +21,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-class _RunsByDefault(TyperGroup):
-    """`neve reconcile`, with or without options, is `neve reconcile run`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx)):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_RunsByDefault,
+    cls=RunsByDefault,
     help="Hold the content bucket, the index and the archive bucket against each other. Without a command: run.",
 )
 

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
+    from types_boto3_stepfunctions import SFNClient
 
     from neve.aws.archive_listing import S3ArchiveListing
     from neve.aws.archive_store import S3ArchiveStore
     from neve.aws.archives_table import DynamoArchives, DynamoBundles
     from neve.aws.audits_table import DynamoAudits
+    from neve.aws.backfills_table import DynamoBackfills
     from neve.aws.drills_table import DynamoDrills
+    from neve.aws.executions import StateMachine
     from neve.aws.files_table import DynamoFiles
     from neve.aws.glacier import S3ArchiveReader, S3Glacier
     from neve.aws.outbox_table import DynamoOutbox
@@ -42,6 +45,10 @@ CONNECTIONS = 40
 
 class StackNotFound(NeveError):
     """There is no such stack where these credentials lead; the message names the remedy."""
+
+
+class StackOutdated(NeveError):
+    """The stacks lack what the command needs: an older neve deployed them. The message names the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,11 @@ class Stack:
     def dynamodb(self) -> DynamoDBClient:
         """The DynamoDB client."""
         return self.session.client("dynamodb", config=_config())
+
+    @cached_property
+    def stepfunctions(self) -> SFNClient:
+        """The client of Step Functions."""
+        return self.session.client("stepfunctions", config=_config())
 
     @cached_property
     def files(self) -> DynamoFiles:
@@ -199,6 +211,20 @@ class Stack:
         from neve.aws.queue import SqsQueue  # noqa: PLC0415
 
         return SqsQueue(self.sqs, self.outputs["ReconcilesQueue"])
+
+    @cached_property
+    def backfills(self) -> DynamoBackfills:
+        """Backfills, and how far they are."""
+        from neve.aws.backfills_table import DynamoBackfills  # noqa: PLC0415
+
+        return DynamoBackfills(self.dynamodb, self.outputs["BackfillsTable"])
+
+    @cached_property
+    def backfill_machine(self) -> StateMachine:
+        """The state machine that works on backfills."""
+        from neve.aws.executions import StateMachine  # noqa: PLC0415
+
+        return StateMachine(self.stepfunctions, self.outputs["BackfillStateMachine"])
 
     @property
     def restored_topic(self) -> SnsTopic:

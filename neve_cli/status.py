@@ -138,7 +138,7 @@ def read_status(deployed: stack.Stack, now: datetime, *, with_totals: bool) -> S
     return Status(
         stack=deployed.name,
         region=deployed.region,
-        queues=[_depth(deployed, name) for name in QUEUES],
+        queues=[depth(deployed, name) for name in QUEUES],
         unfinished=_unfinished(deployed.bundles.unfinished(), now),
         last_serial=deployed.archives.drawn(),
         totals=_totals(deployed) if with_totals else None,
@@ -168,7 +168,9 @@ def status_fields(read: Status) -> dict[str, Any]:
     }
 
 
-def _depth(deployed: stack.Stack, name: str) -> Depth:
+def depth(deployed: stack.Stack, name: str) -> Depth:
+    """How full the queue `name` is, and its dead-letter queue."""
+
     def counts(url: str) -> Mapping[str, int]:
         answer = deployed.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[_WAITING, _IN_FLIGHT, _DELAYED])
         return {key: int(value) for key, value in answer["Attributes"].items()}

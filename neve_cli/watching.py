@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -29,6 +29,9 @@ PATIENCE = 10
 """So many looks in a row may fail before the command gives up watching; the job goes on without it."""
 PLANNED_WITHIN = timedelta(minutes=15)
 """A job this young may not have reached PlanRestore."""
+
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +135,24 @@ class Watcher:
             if not fetched:
                 passed = (clock.now() - begun).total_seconds()
                 clock.pause(min(max(SHORTEST_S, passed / 60), LONGEST_S))
+
+
+def wait_until(look: Callable[[], Seen | None]) -> Seen:
+    """What `look` returns when it is not None any more. Raises Transient if looking keeps failing."""
+    begun, failures = clock.now(), 0
+    while True:
+        try:
+            seen = look()
+            failures = 0
+        except Transient:
+            failures += 1
+            if failures == PATIENCE:
+                raise
+            seen = None
+        if seen is not None:
+            return seen
+        passed = (clock.now() - begun).total_seconds()
+        clock.pause(min(max(SHORTEST_S, passed / 60), LONGEST_S))
 
 
 def told_of_thaw(waiting: Waiting, now: datetime) -> str:
