@@ -1,6 +1,6 @@
 """`neve cost`: what it will cost, in which size of archives, to restore, to delete; and the prices it is reckoned by.
 
-It asks nothing of AWS and needs no stack: all is arithmetic over a dated price list.
+It needs no stack: all is arithmetic over a dated price list. AWS is asked for an inventory or for prices, if at all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neve_cli import output
-from neve_cli.options import AsJson
+from neve_cli.cost_options import Collection, Keeping, Months, Prices, TargetSize
+from neve_cli.options import AsJson, grouped
 from neve_cli.text import exactly, safe, size, span, usd
 
 if TYPE_CHECKING:
@@ -22,50 +23,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What it costs, before you do it.")
 
-_CLASSES = ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR")
 _TIERS = ("bulk", "standard", "expedited")
 BAR = 40
 
-Files = Annotated[str | None, typer.Option("--files", help="How many files: 1000000, 10M, 2.5k.", show_default=False)]
-MeanSize = Annotated[str | None, typer.Option(help="The mean size of a file: 100KB, 1.5MB.", show_default=False)]
-SizesFile = Annotated[
-    Path | None,
-    typer.Option("--sizes", help="A file with one size in bytes on each line; may be gzipped.", show_default=False),
-]
-Sample = Annotated[Path | None, typer.Option(help="A folder whose files are like all of them.", show_default=False)]
-Rate = Annotated[float | None, typer.Option(min=0.0001, help="Files that arrive in a second.", show_default=False)]
-NewPerDay = Annotated[
-    str | None, typer.Option(help="Files that arrive in a day: --rate in other words.", show_default=False)
-]
-StorageClass = Annotated[str, typer.Option(help=f"The archives' storage class: {', '.join(_CLASSES)}.")]
-TargetSize = Annotated[str, typer.Option(help="The setting target_mib: when a bundle is full.")]
-MaxAge = Annotated[int, typer.Option(min=1, max=900, help="The setting max_age_s: how long a bundle waits, seconds.")]
-Restores = Annotated[str, typer.Option(help="Files restored one by one in a month.")]
-Audits = Annotated[
-    int,
-    typer.Option("--audits", min=0, help="The setting audit_horizon_days: each archive is audited in so many days."),
-]
-Months = Annotated[int, typer.Option(min=1, max=1200, help="The term that sums are made for, in months.")]
-Prices = Annotated[
-    Path | None,
-    typer.Option("--prices", help="A file of prices, as `neve cost prices --json` prints one.", show_default=False),
-]
-
 
 @app.command()
+@grouped
 def estimate(
     *,
-    files: Files = None,
-    mean_size: MeanSize = None,
-    sizes: SizesFile = None,
-    sample: Sample = None,
-    rate: Rate = None,
-    new_per_day: NewPerDay = None,
-    storage_class: StorageClass = "GLACIER",
+    collection: Collection,
+    keeping: Keeping,
     target_size: TargetSize = "25MiB",
-    max_age: MaxAge = 20,
-    restores: Restores = "0",
-    audits: Audits = 365,
     months: Months = 12,
     prices: Prices = None,
     as_json: AsJson = False,
@@ -78,19 +46,7 @@ def estimate(
     from neve.domain.prices import Bill  # noqa: PLC0415
 
     listed = _prices(prices)
-    plan = _plan(
-        files=files,
-        mean_size=mean_size,
-        listed=sizes,
-        sample=sample,
-        storage_class=storage_class,
-        target_size=target_size,
-        rate=rate,
-        new_per_day=new_per_day,
-        max_age=max_age,
-        restores=restores,
-        audits=audits,
-    )
+    plan = keeping.of(collection.plan(target_size))
     begun = Bill(prices=listed, uses=tuple(forecast.once(plan)))
     kept = Bill(prices=listed, uses=tuple(forecast.monthly(plan, forecast.DEPLOYED)))
     several = forecast.ways(plan, forecast.DEPLOYED)
@@ -148,18 +104,11 @@ def estimate(
 
 
 @app.command("bundle-size")
+@grouped
 def bundle_size(
     *,
-    files: Files = None,
-    mean_size: MeanSize = None,
-    sizes: SizesFile = None,
-    sample: Sample = None,
-    rate: Rate = None,
-    new_per_day: NewPerDay = None,
-    storage_class: StorageClass = "GLACIER",
-    max_age: MaxAge = 20,
-    restores: Restores = "0",
-    audits: Audits = 365,
+    collection: Collection,
+    keeping: Keeping,
     months: Months = 36,
     prices: Prices = None,
     plot: Annotated[
@@ -171,18 +120,7 @@ def bundle_size(
     from neve.domain import forecast  # noqa: PLC0415
 
     listed = _prices(prices)
-    plan = _plan(
-        files=files,
-        mean_size=mean_size,
-        listed=sizes,
-        sample=sample,
-        storage_class=storage_class,
-        rate=rate,
-        new_per_day=new_per_day,
-        max_age=max_age,
-        restores=restores,
-        audits=audits,
-    )
+    plan = keeping.of(collection.plan())
     found = forecast.targets(plan, forecast.DEPLOYED, listed, months=months)
     chosen = forecast.best(found)
     if plot:
@@ -235,14 +173,11 @@ def bundle_size(
 
 
 @app.command()
+@grouped
 def restore(
     wanted: Annotated[str, typer.Argument(help="How many files to restore, picked by chance.")],
     *,
-    files: Files = None,
-    mean_size: MeanSize = None,
-    sizes: SizesFile = None,
-    sample: Sample = None,
-    storage_class: StorageClass = "GLACIER",
+    collection: Collection,
     target_size: TargetSize = "25MiB",
     prices: Prices = None,
     as_json: AsJson = False,
@@ -257,17 +192,10 @@ def restore(
     from neve_cli.cost_sizes import count  # noqa: PLC0415
 
     listed = _prices(prices)
-    plan = _plan(
-        files=files,
-        mean_size=mean_size,
-        listed=sizes,
-        sample=sample,
-        storage_class=storage_class,
-        target_size=target_size,
-    )
+    plan = collection.plan(target_size)
     number = min(count(wanted), plan.sizes.files)
     archives = forecast.met(plan, number)
-    tiers = [Tier(name) for name in _TIERS if offered(storage_class, Tier(name))]
+    tiers = [Tier(name) for name in _TIERS if offered(plan.storage_class, Tier(name))]
     bills = {
         tier: Bill(prices=listed, uses=tuple(forecast.restoring_at_random(replace(plan, restore_tier=tier), number)))
         for tier in tiers
@@ -280,7 +208,7 @@ def restore(
                 "tiers": {
                     tier.value: {
                         "usd": bill.usd,
-                        "promised_s": promise(storage_class, tier).total_seconds(),
+                        "promised_s": promise(plan.storage_class, tier).total_seconds(),
                         "items": _items(bill, "once"),
                     }
                     for tier, bill in bills.items()
@@ -294,7 +222,7 @@ def restore(
     output.table(
         ("tier", "thawed within", "in all", "a file"),
         [
-            (tier.value, span(promise(storage_class, tier)), usd(bill.usd), usd(bill.usd / number))
+            (tier.value, span(promise(plan.storage_class, tier)), usd(bill.usd), usd(bill.usd / number))
             for tier, bill in bills.items()
         ],
         right=frozenset({1, 2, 3}),
@@ -303,14 +231,11 @@ def restore(
 
 
 @app.command()
+@grouped
 def delete(
     *,
     kept_days: Annotated[float, typer.Option(min=0, help="How old archives are when they are deleted.")],
-    files: Files = None,
-    mean_size: MeanSize = None,
-    sizes: SizesFile = None,
-    sample: Sample = None,
-    storage_class: StorageClass = "GLACIER",
+    collection: Collection,
     target_size: TargetSize = "25MiB",
     prices: Prices = None,
     as_json: AsJson = False,
@@ -325,16 +250,9 @@ def delete(
     from neve.domain.thaw import DAYS_A_MONTH  # noqa: PLC0415
 
     listed = _prices(prices)
-    plan = _plan(
-        files=files,
-        mean_size=mean_size,
-        listed=sizes,
-        sample=sample,
-        storage_class=storage_class,
-        target_size=target_size,
-    )
+    plan = collection.plan(target_size)
     fee = Bill(prices=listed, uses=tuple(forecast.deleting(plan, kept_days=kept_days)))
-    least_days = TERMS[Class(storage_class)].least_days
+    least_days = TERMS[plan.storage_class].least_days
     gb = 1024**3
     paid_days = max(kept_days, least_days)
     here, standard = (
@@ -342,7 +260,7 @@ def delete(
             prices=listed,
             uses=tuple(stored("dump", each, objects=1, object_bytes=gb, months=days / DAYS_A_MONTH)),
         ).usd
-        for each, days in ((Class(storage_class), paid_days), (Class.STANDARD, kept_days))
+        for each, days in ((plan.storage_class, paid_days), (Class.STANDARD, kept_days))
     )
     if as_json:
         output.document(
@@ -351,19 +269,20 @@ def delete(
                 "least_days": least_days,
                 "kept_days": kept_days,
                 "items": _items(fee, "once"),
-                "dump_of_1_gb_usd": {storage_class: here, "STANDARD": standard},
+                "dump_of_1_gb_usd": {plan.storage_class: here, "STANDARD": standard},
                 "prices": _of(listed),
             }
         )
         return
     _tell_collection(plan)
     typer.echo(
-        f"\nDeleted after {kept_days:g} days: {usd(fee.usd)} on top, since {storage_class} counts {least_days} days"
+        f"\nDeleted after {kept_days:g} days: {usd(fee.usd)} on top, since {plan.storage_class} counts "
+        f"{least_days} days"
     )
     _tell_bill(fee)
-    cheaper = storage_class if here <= standard else "STANDARD"
+    cheaper = plan.storage_class if here <= standard else "STANDARD"
     typer.echo(
-        f"\nA daily dump of 1 GB that is kept for {kept_days:g} days comes to {usd(here)} in {storage_class} and "
+        f"\nA daily dump of 1 GB that is kept for {kept_days:g} days comes to {usd(here)} in {plan.storage_class} and "
         f"{usd(standard)} in STANDARD: keep such in {cheaper}."
     )
     _tell_prices(listed)
@@ -421,48 +340,6 @@ def _updated(listed: PriceList, region: str | None, path: Path | None, *, quiet:
     if not quiet:
         cost_prices.tell(updated, listed, path)
     return updated.prices
-
-
-def _plan(
-    *,
-    files: str | None,
-    mean_size: str | None,
-    listed: Path | None,
-    sample: Path | None,
-    storage_class: str,
-    target_size: str = "25MiB",
-    rate: float | None = None,
-    new_per_day: str | None = None,
-    max_age: int = 20,
-    restores: str = "0",
-    audits: int = 365,
-) -> Plan:
-    from neve.domain.forecast import Plan  # noqa: PLC0415
-    from neve.domain.metering import Class  # noqa: PLC0415
-    from neve_cli.cost_sizes import count, size_bytes, sizes  # noqa: PLC0415
-
-    if storage_class not in _CLASSES:
-        raise typer.BadParameter(f"{storage_class!r} is no class of archives; there are {', '.join(_CLASSES)}")
-    if rate is not None and new_per_day is not None:
-        raise typer.BadParameter("give --rate or --new-per-day, not both")
-    target = size_bytes(target_size)
-    if not 0 < target <= 100 * 1024 * 1024:
-        raise typer.BadParameter("--target-size is above 0 and at most 100MiB, as the setting target_mib is")
-    per_s = count(new_per_day) / 86_400 if new_per_day else rate
-    return Plan(
-        sizes=sizes(
-            count(files) if files is not None else None,
-            size_bytes(mean_size) if mean_size is not None else None,
-            listed,
-            sample,
-        ),
-        files_per_s=math.inf if per_s is None else per_s,
-        storage_class=Class(storage_class),
-        target_bytes=target,
-        max_age_s=max_age,
-        restored_per_month=0.0 if restores == "0" else count(restores),
-        audit_horizon_days=audits,
-    )
 
 
 def _prices(path: Path | None) -> PriceList:

@@ -6,11 +6,13 @@ import gzip
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from neve.domain.forecast import Sizes, gathered
+from neve_cli.text import counted, safe
 
 _UNITS = {
     "": 1,
@@ -46,22 +48,40 @@ def count(text: str) -> float:
     return number
 
 
-def sizes(files: float | None, mean: int | None, listed: Path | None, sample: Path | None) -> Sizes:
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the options tell of the files: how many, and by one way how large they are."""
+
+    files: float | None = None
+    mean: int | None = None
+    listed: Path | None = None
+    sample: Path | None = None
+    inventory: str | None = None
+
+
+def sizes(told: Told) -> Sizes:
     """The sizes that the options tell; `files` says how many there are if it is more than were seen.
 
-    Raises typer.BadParameter if they tell none, or more than one way.
+    Raises typer.BadParameter if they tell none, or more than one way; InventoryInvalid and what botocore raises.
     """
-    if sum(given is not None for given in (mean, listed, sample)) != 1:
-        raise typer.BadParameter("say how large the files are by one of --mean-size, --sizes and --sample")
-    if mean is not None:
-        if files is None:
+    ways = (told.mean, told.listed, told.sample, told.inventory)
+    if sum(given is not None for given in ways) != 1:
+        raise typer.BadParameter("say how large the files are by one of --mean-size, --sizes, --sample and --inventory")
+    if told.mean is not None:
+        if told.files is None:
             raise typer.BadParameter("--mean-size needs --files beside it")
-        return Sizes(counts=((mean, files),))
+        return Sizes(counts=((told.mean, told.files),))
     try:
-        seen = gathered(_listed(listed) if listed else _sampled(str(sample)))
+        seen = gathered(_seen(told))
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(f"{listed or sample}: {error}") from error
-    return seen.of(files) if files else seen
+        raise typer.BadParameter(f"{told.listed or told.sample or told.inventory}: {error}") from error
+    return seen.of(told.files) if told.files else seen
+
+
+def _seen(told: Told) -> Iterator[int]:
+    if told.listed:
+        return _listed(told.listed)
+    return _inventoried(str(told.inventory)) if told.inventory else _sampled(str(told.sample))
 
 
 def _listed(path: Path) -> Iterator[int]:
@@ -86,3 +106,38 @@ def _sampled(folder: str) -> Iterator[int]:
                     waiting.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
                     yield entry.stat(follow_symlinks=False).st_size
+
+
+def _inventoried(place: str) -> Iterator[int]:
+    """The sizes of all versions in the newest report under `place`, one data file after the other.
+
+    Delete markers are left out, and what drills have put there, as Collect leaves it out. How far it is goes to stderr:
+    a report of a billion versions is read for hours.
+    """
+    import boto3  # noqa: PLC0415  # --help must not wait for botocore
+
+    from neve.aws.inventory import S3Inventory  # noqa: PLC0415
+    from neve.domain.events import DRILL_PREFIX  # noqa: PLC0415
+
+    inventory = S3Inventory(boto3.client("s3"), place, _source(place))
+    report = inventory.newest()
+    typer.echo(f"{safe(report.manifest)}: {counted(report.files, 'data file')}", err=True)
+    versions = 0
+    for file in range(report.files):
+        for _, version in inventory.versions(report.manifest, file, 0):
+            if version is not None and not version.key.startswith(DRILL_PREFIX):
+                versions += 1
+                yield version.size_bytes
+        typer.echo(f"data file {file + 1} of {report.files}: {counted(versions, 'version')}", err=True)
+
+
+def _source(place: str) -> str:
+    """The bucket that the reports in `place` are about: S3 puts them into <prefix>/<bucket>/<inventory's name>/."""
+    scheme, _, rest = place.partition("://")
+    folders = rest.strip("/").split("/")
+    if scheme != "s3" or len(folders) < 3:
+        raise typer.BadParameter(
+            f"{place}: give the place of one inventory's reports, s3://BUCKET/PREFIX/SOURCE-BUCKET/NAME/",
+            param_hint="--inventory",
+        )
+    return folders[-2]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from neve.domain.events import DRILL_PREFIX
 from neve.domain.prices import US_EAST_1, render_prices
+from neve.domain.version import ObjectVersion
+from neve.ports import InventoryReport
 from neve_cli.main import app
 
 MILLION = ("--files", "1000000", "--mean-size", "100KB")
@@ -63,6 +68,36 @@ def test_sizes_come_from_a_list_a_gzipped_list_and_a_folder(tmp_path: Path) -> N
         found = document("estimate", option, str(path))
         assert (found["files"], found["size_bytes"]) == (2, 4000)
     assert document("estimate", "--sample", str(folder), "--files", "10M")["files"] == pytest.approx(10_000_000)
+
+
+class Reports:
+    """Stands in for S3Inventory: a report of two data files, with a delete marker and a drill's copy among them."""
+
+    def __init__(self, client: object, place: str, source: str) -> None:
+        assert (place, source) == ("s3://reports/inventory/content/all/", "content")
+
+    def newest(self) -> InventoryReport:
+        return InventoryReport(manifest="inventory/content/all/2026-11-22T01-00Z/manifest.json", files=2)
+
+    def versions(self, manifest: str, file: int, after: int) -> Iterator[tuple[int, ObjectVersion | None]]:
+        assert after == 0
+        began = datetime(2026, 11, 22, tzinfo=UTC)
+        for number, key in enumerate(("photo", "photo", f"{DRILL_PREFIX}photo"), start=1):
+            version = ObjectVersion(
+                key=key, version_id=f"{file}-{number}", size_bytes=1000, etag="e", sequencer="", event_at=began
+            )
+            yield number, version
+        yield 4, None
+
+
+def test_sizes_come_from_the_newest_inventory_of_all_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neve.aws.inventory.S3Inventory", Reports)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    result = neve("bundle-size", "--inventory", "s3://reports/inventory/content/all/", "--json")
+    assert json.loads(result.stdout)["targets"][0]["files_in_archive"] == 4
+    assert "data file 2 of 2: 4 versions" in result.stderr
+    elsewhere = neve("estimate", "--inventory", "s3://reports", status=2)
+    assert "SOURCE-BUCKET/NAME" in flowing(elsewhere)
 
 
 @pytest.mark.parametrize(
