@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUEUES = (
     *("Collect", "Bundles", "Large", "Sweep"),
+    *("Backfill", "BackfillBundles", "BackfillLarge"),
     *("RestoreRequests", "Extract", "SweepRestores"),
     *("Audits", "VerifyAudits", "Drills", "Reconciles"),
     *("Uploads", "Release", "Announcements", "Relay"),

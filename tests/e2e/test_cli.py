@@ -52,7 +52,7 @@ def test_status_reads_every_queue_and_table(cloud: LocalCloud, archived: dict[st
     told = json.loads(neve(cloud, "status", "--json").stdout)
     assert told["totals"]["files"] >= 1
     assert told["last_serial"] >= archived["versions"][0]["archive"]
-    assert len(told["queues"]) == 15
+    assert len(told["queues"]) == 18
     assert json.loads(neve(cloud, "parked", "--json").stdout) is not None
 
 

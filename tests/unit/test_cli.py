@@ -39,6 +39,11 @@ from tests.moto_cloud import (
 
 RESTORE_QUEUES = {"RestoreRequests": "requests", "Extract": "extract", "SweepRestores": "sweep_restores"}
 AUDIT_QUEUES = {"Audits": "audits", "VerifyAudits": "verify", "Drills": "drills", "Reconciles": "reconciles"}
+BACKFILL_QUEUES = {
+    "Backfill": "backfill",
+    "BackfillBundles": "backfill_bundles",
+    "BackfillLarge": "backfill_large",
+}
 OFFLOAD_QUEUES = {"Release": "release", "Announcements": "announcements", "Relay": "relay"}
 NASTY = "a\nb\x1b[31m\u202e\\é"
 
@@ -91,6 +96,8 @@ def deploy(cloud: MotoCloud, deployed: Deployed) -> None:
         "archive": {
             **{f"{queue.title()}Queue": cloud.urls[queue] for queue in ("bundles", "large", "sweep")},
             **{f"{queue.title()}DeadLetterQueue": dead[queue] for queue in ("bundles", "large", "sweep")},
+            **{f"{output}Queue": cloud.urls[queue] for output, queue in BACKFILL_QUEUES.items()},
+            **{f"{output}DeadLetterQueue": dead[queue] for output, queue in BACKFILL_QUEUES.items()},
             "StorageClass": "GLACIER",
         },
         "restore": {
@@ -247,7 +254,8 @@ def test_status_adds_up_what_is_archived_and_is_content(cloud: MotoCloud) -> Non
     assert (told["totals"]["archives"], told["totals"]["files"]) == (2, 3)
     assert told["totals"]["source_bytes"] == 1_007
     assert [each["queue"] for each in told["queues"]] == [
-        "collect", "bundles", "large", "sweep", "restore requests", "extract", "sweep restores",
+        "collect", "bundles", "large", "sweep", "backfill", "backfill bundles", "backfill large",
+        "restore requests", "extract", "sweep restores",
         "audits", "verify audits", "drills", "reconciles",
         "uploads", "release", "announcements", "relay"
     ]  # fmt: skip
