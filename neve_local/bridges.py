@@ -25,6 +25,8 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import unescape
 
+from neve.domain.metering import read_units
+
 # What a function is handed at once is at most 6 MB (AWS Lambda quotas); a record's envelope is about 700 bytes.
 LARGEST_PAYLOAD_BYTES = 6_000_000
 ENVELOPE_BYTES = 700
@@ -378,6 +380,107 @@ def statement_actions(body: bytes) -> list[tuple[str, str]]:
     return sorted({(f"dynamodb:PartiQL{hit[1].capitalize()}", hit[2]) for hit in found if hit})
 
 
+def stated_read_units() -> None:
+    """State the read units that a batch of rows and a query take."""
+    from ministack.services import dynamodb  # noqa: PLC0415
+
+    parameters = ("result", "data", "table_name", "write", "old_item", "new_item", "index_name")
+    state = existing(dynamodb, "_add_consumed_capacity", parameters)
+    batch = existing(dynamodb, "_batch_get_item", ("data",))
+    size_of = existing(dynamodb, "_item_size_bytes", ("item",))
+
+    def add_consumed_capacity(  # noqa: PLR0917  # as ministack has it
+        result: dict[str, Any],
+        data: dict[str, Any],
+        table_name: str,
+        write: bool = False,
+        old_item: Any = None,
+        new_item: Any = None,
+        index_name: Any = None,
+    ) -> None:
+        state(result, data, table_name, write, old_item, new_item, index_name)
+        if not write and "ConsumedCapacity" in result:
+            items = result.get("Items") or [result.get("Item", {})]
+            size = sum(size_of(item) for item in items)
+            units = read_units(size, consistent=bool(data.get("ConsistentRead")))
+            result["ConsumedCapacity"]["CapacityUnits"] = units
+
+    def batch_get_item(data: dict[str, Any]) -> Any:
+        status, headers, body = batch(data)
+        if status != 200 or data.get("ReturnConsumedCapacity", "NONE") == "NONE":
+            return status, headers, body
+        answer = json.loads(body)
+        answer["ConsumedCapacity"] = [
+            {
+                "TableName": table,
+                "CapacityUnits": batch_units(asked, [size_of(row) for row in answer["Responses"][table]]),
+            }
+            for table, asked in data["RequestItems"].items()
+            if table in answer["Responses"]
+        ]
+        return status, headers, json.dumps(answer).encode()
+
+    dynamodb._add_consumed_capacity, dynamodb._batch_get_item = add_consumed_capacity, batch_get_item
+
+
+def batch_units(asked: dict[str, Any], sizes_bytes: list[int]) -> float:
+    """What a table's part of a BatchGetItem takes: each row by itself, and the least for each that is not there."""
+    consistent = bool(asked.get("ConsistentRead"))
+    missing = len(asked["Keys"]) - len(sizes_bytes)
+    return sum(read_units(size, consistent=consistent) for size in [*sizes_bytes, *[0] * missing])
+
+
+def embedded_metrics() -> None:
+    """Make metrics of the lines that functions log in CloudWatch's embedded format."""
+    from ministack.services import cloudwatch, lambda_svc  # noqa: PLC0415
+
+    logged = existing(
+        lambda_svc, "_emit_lambda_logs", ("func", "request_id", "log_text", "error", "duration_ms", "log_source")
+    )
+    store = existing(
+        cloudwatch,
+        "_store_datum",
+        ("namespace", "name", "dims", "ts", "unit", "value", "values", "counts", "stat_values"),
+    )
+
+    def emit(
+        func: dict[str, Any],
+        request_id: str,
+        log_text: str,
+        error: bool,
+        duration_ms: int,
+        *,
+        log_source: str | None = None,
+    ) -> None:
+        logged(func, request_id, log_text, error, duration_ms, log_source=log_source)
+        for line in (log_text or "").splitlines():
+            for metric in metrics_in(line):
+                store(*metric, None, None)
+
+    lambda_svc._emit_lambda_logs = emit
+
+
+def metrics_in(line: str) -> list[tuple[str, str, dict[str, str], float, str, None, list[float]]]:
+    """(namespace, name, dimensions, time, unit, None, values) of each metric that a log line holds."""
+    if not line.startswith('{"_aws":'):
+        return []
+    fields = json.loads(line)
+    return [
+        (
+            directive["Namespace"],
+            metric["Name"],
+            {name: str(fields[name]) for name in dimensions},
+            fields["_aws"]["Timestamp"] / 1000,
+            metric.get("Unit", "None"),
+            None,
+            [float(value) for value in fields[metric["Name"]]],
+        )
+        for directive in fields["_aws"]["CloudWatchMetrics"]
+        for dimensions in directive["Dimensions"]
+        for metric in directive["Metrics"]
+    ]
+
+
 def reachable_function_urls() -> None:
     """Have a stack's function URL name this server, by the path under which it serves that URL."""
     from ministack.services import lambda_svc  # noqa: PLC0415
@@ -555,6 +658,18 @@ BRIDGES = (
         why="ministack asks for dynamodb:BatchExecuteStatement, which is no IAM action; AWS asks for PartiQLInsert and "
         "its like on the statement's table.",
         build=statement_permissions,
+    ),
+    Bridge(
+        name="stated read units",
+        why="ministack states no units of BatchGetItem, and one for a query whatever it returns; AWS states them for "
+        "each row by its size, found or not, and for a query by the size of what it read. The ledger counts them.",
+        build=stated_read_units,
+    ),
+    Bridge(
+        name="embedded metrics",
+        why="ministack leaves log lines in CloudWatch's embedded format lines; on AWS they are metrics, which "
+        "`neve cost actual` reads.",
+        build=embedded_metrics,
     ),
     Bridge(
         name="reachable function URLs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import types
 import zipfile
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
+from aws_lambda_powertools.metrics import EphemeralMetrics
 from hypothesis import given
 from hypothesis import strategies as st
 from ministack import app as server
 from ministack.core import iam_actions
+from ministack.services import dynamodb as emulated_rows
 from ministack.services import lambda_svc
 from ministack.services import s3 as emulated
 from ministack.services.cloudformation import provisioners
@@ -405,3 +408,33 @@ def test_no_queue_starts_more_environments_than_a_laptop_can_use() -> None:
     template = Template.from_stack(stack).find_resources("AWS::Lambda::EventSourceMapping")
     found = [each["Properties"].get("ScalingConfig", {}).get("MaximumConcurrency") for each in template.values()]
     assert found == [2, MOST_ENVIRONMENTS, None]
+
+
+def test_units_of_reads_are_stated_by_the_size_of_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"k": {"S": "a" * 5_000}}
+    for name, value in {
+        "_add_consumed_capacity": emulated_rows._add_consumed_capacity,
+        "_batch_get_item": lambda data: (200, {}, json.dumps({"Responses": {"t": [row]}}).encode()),  # noqa: ARG005
+    }.items():
+        monkeypatch.setattr(emulated_rows, name, value)
+    bridges.stated_read_units()
+    asked = {"ReturnConsumedCapacity": "TOTAL", "RequestItems": {"t": {"Keys": [{}, {}, {}]}}}
+    _, _, body = emulated_rows._batch_get_item(asked)
+    assert json.loads(body)["ConsumedCapacity"] == [{"TableName": "t", "CapacityUnits": 1 + 0.5 + 0.5}]
+    for found, consistent, units in (({"Items": [row] * 3}, True, 4), ({"Items": []}, False, 0.5), ({}, True, 1)):
+        result: dict[str, Any] = dict(found)
+        emulated_rows._add_consumed_capacity(
+            result, {"ReturnConsumedCapacity": "TOTAL", "ConsistentRead": consistent}, "t"
+        )
+        assert result["ConsumedCapacity"]["CapacityUnits"] == units
+
+
+def test_a_line_in_the_embedded_format_is_metrics_and_another_is_not() -> None:
+    metrics = EphemeralMetrics(namespace="neve", service="Ledger")
+    metrics.add_metric(name="S3_GET", unit="Count", value=3)
+    metrics.add_metadata("requests", {"s3:GetObject": 3})
+    line = json.dumps(metrics.serialize_metric_set(), separators=(",", ":"))
+    [(namespace, name, dimensions, at, unit, _, values)] = bridges.metrics_in(line)
+    assert (namespace, name, dimensions, unit, values) == ("neve", "S3_GET", {"service": "Ledger"}, "Count", [3.0])
+    assert abs(at - time.time()) < 60
+    assert bridges.metrics_in('{"level":"INFO","message":"_aws"}') == bridges.metrics_in("START") == []
