@@ -43,6 +43,7 @@ WRITTEN_UP = (10_000, 100_000)
 
 ARCHIVED, IMPORTED = "neve, from the content bucket", "neve, from a folder"
 BUCKET = "bench-peer"
+NOTHING: Mapping[str, str] = {}
 
 Measured = TypeVar("Measured")
 
@@ -135,7 +136,7 @@ def run_tool(tool: Tool, task: Task) -> Run:
         site = Site(files=task.tree.folder, home=Path(home), bucket=BUCKET, endpoint_url=cloud.endpoint_url)
         if tool.prepare:
             timed(cloud, site.home, tool.prepare(site), site.variables)
-        store = timed(cloud, site.home, tool.store(site), site.variables, cwd=site.files)
+        store = timed(cloud, site.home, tool.store(site), site.variables)
         left = left_in(cloud, BUCKET)
         classes = (Class.STANDARD, Class.GLACIER) if tool.glacier else (Class.STANDARD,)
 
@@ -249,19 +250,12 @@ def _neve(*words: str) -> list[str]:
     return [sys.executable, "-m", "bench.peers_neve", *words]
 
 
-def timed(
-    cloud: LocalCloud,
-    home: Path,
-    words: Sequence[str],
-    variables: Mapping[str, str] | None = None,
-    *,
-    cwd: Path = PROJECT,
-) -> Took:
+def timed(cloud: LocalCloud, home: Path, words: Sequence[str], variables: Mapping[str, str] = NOTHING) -> Took:
     """Run a command to its end; what it says is in `home`/said. Raises PeerFailed if it fails."""
     counts(cloud.endpoint_url)
     environment = {
         **cloud.environment(),
-        **(variables or {}),
+        **variables,
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "TMPDIR": str(home),
@@ -272,7 +266,7 @@ def timed(
     }
     said = home / "said"
     command = [sys.executable, "-S", str(Path(__file__).with_name("timed.py")), str(said), *words]
-    done = subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, check=True, text=True)
     took = json.loads(done.stdout)
     if took.pop("status"):
         raise PeerFailed(f"{' '.join(words)[:200]} failed: {said.read_text(errors='replace')[-2000:]}")

@@ -15,7 +15,7 @@ from neve_local.cloud import PROJECT, REGION
 
 AT_ONCE = 8
 """Uploads at a time: neve's default. rclone has 4 by default and is given as many; the others keep what they have."""
-NAMES_A_COMMAND = 250
+NAMES_A_COMMAND = 1_000
 """aws holds each name of a bucket against each pattern, one after the other; and a command line has an end."""
 TARBALL = "files.tar"
 
@@ -79,12 +79,12 @@ class Tool:
 # -- restic ----------------------------------------------------------------------------------------------------------
 
 
-def _restic_store(_: Site) -> Words:
-    return ["restic", "backup", "--quiet", "."]
+def _restic_store(site: Site) -> Words:
+    return ["restic", "backup", "--quiet", str(site.files)]
 
 
-def _restic_restore(_: Site, names: Sequence[str], target: Path) -> list[Words]:
-    included = [word for name in names for word in ("--include", f"/{name}")]
+def _restic_restore(site: Site, names: Sequence[str], target: Path) -> list[Words]:
+    included = [word for name in names for word in ("--include", f"{site.files}/{name}")]
     return [["restic", "restore", "latest", "--quiet", "--target", str(target), *included]]
 
 
@@ -108,7 +108,7 @@ def _aws(*words: str) -> Words:
 
 
 def _sync_store(site: Site) -> Words:
-    return _aws("sync", "--only-show-errors", ".", f"s3://{site.bucket}/")
+    return _aws("sync", "--only-show-errors", str(site.files), f"s3://{site.bucket}/")
 
 
 def _sync_restore(site: Site, names: Sequence[str], target: Path) -> list[Words]:
@@ -142,7 +142,7 @@ SYNC = Tool(
     name="aws s3 sync",
     does="a copy of each file under its own name, no archive: each object has its own request, and in GLACIER its own "
     "40 KB. S3 compares the CRC32 of each PUT; nothing is asked for afterwards. For a list of files there is no "
-    f"option: they are patterns, {NAMES_A_COMMAND} in a command, held against a listing of the bucket",
+    f"option: they are patterns, {NAMES_A_COMMAND:,} in a command, held against a listing of the bucket",
     version=_aws_version,
     store=_sync_store,
     restore=_sync_restore,
@@ -152,7 +152,8 @@ SYNC = Tool(
 
 
 def _tar_store(site: Site) -> Words:
-    return ["tar", "-cf", "-", ".", PIPE, *_aws("cp", "--only-show-errors", "-", f"s3://{site.bucket}/{TARBALL}")]
+    sent = _aws("cp", "--only-show-errors", "-", f"s3://{site.bucket}/{TARBALL}")
+    return ["tar", "-C", str(site.files), "-cf", "-", ".", PIPE, *sent]
 
 
 def _tar_restore(site: Site, names: Sequence[str], target: Path) -> list[Words]:
@@ -178,7 +179,7 @@ TAR = Tool(
 
 
 def _rclone_store(site: Site) -> Words:
-    return ["rclone", "copy", "--transfers", str(AT_ONCE), ".", f"neve:{site.bucket}/"]
+    return ["rclone", "copy", "--transfers", str(AT_ONCE), str(site.files), f"neve:{site.bucket}/"]
 
 
 def _rclone_restore(site: Site, names: Sequence[str], target: Path) -> list[Words]:

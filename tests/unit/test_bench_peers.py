@@ -45,10 +45,11 @@ def test_a_request_is_counted_as_what_it_asks_for(
 def test_what_is_written_is_charged_by_the_class_it_goes_into() -> None:
     asked = Counts(requests=Counter({"s3:PutObject": 1_000, "s3:HeadObject": 1_000, "s3:DeleteObject": 5}))
 
-    dollars = {each: Bill(prices=US_EAST_1, uses=tuple(requests_of(asked, each))).usd for each in Class}
+    def usd(storage_class: Class) -> float:
+        return Bill(prices=US_EAST_1, uses=tuple(requests_of(asked, storage_class))).usd
 
-    assert dollars[Class.STANDARD] == pytest.approx(0.005 + 0.0004)
-    assert dollars[Class.GLACIER] == pytest.approx(0.03 + 0.0004)
+    assert usd(Class.STANDARD) == pytest.approx(0.005 + 0.0004)
+    assert usd(Class.GLACIER) == pytest.approx(0.03 + 0.0004)
 
 
 def test_a_request_without_a_price_does_not_pass_as_free() -> None:
