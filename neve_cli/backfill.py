@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,8 @@ app = typer.Typer(
     cls=RunsByDefault,
     help="Archive what lies in the content bucket already, without copying it. Without a command: run.",
 )
+
+_PLACE = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="As `neve backfill list` shows it.")]
 Rate = Annotated[
@@ -68,6 +71,8 @@ def run(
     from neve_cli.backfill_offer import counted_before, make_offer, offer_fields, show_offer, told  # noqa: PLC0415
     from neve_cli.backfill_watching import summary  # noqa: PLC0415
 
+    if inventory and not _PLACE.fullmatch(inventory):
+        raise typer.BadParameter(f"{inventory!r} is no place of an inventory's reports, s3://BUCKET/PREFIX/")
     now = clock.now()
     try:
         asked = Backfill(

@@ -185,9 +185,9 @@ def show(sight: Sight) -> None:
         typer.echo(f"  ! shard {number}: {safe(problem)}")
     if len(sight.totals.problems) > SHOWN_PROBLEMS:
         typer.echo(f"  ! and {counted(len(sight.totals.problems) - SHOWN_PROBLEMS, 'more shard')} with problems")
-    failed = [each for each in sight.queues if each.dead_letters]
-    for each in failed:
-        typer.echo(f"  ! {each.dead_letters:,} messages for {each.queue} failed for good; the function's log says why")
+    for each in (queue for queue in sight.queues if queue.dead_letters):
+        messages = counted(each.dead_letters, "message")
+        typer.echo(f"  ! {messages} for {each.queue} failed for good; the function's log says why")
     if sight.trouble:
         typer.echo(f"  ! {safe(sight.trouble)}")
     if this.state is BackfillState.STOPPED or sight.trouble:
