@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+
+import pytest
 
 from neve_local.cloud import LocalCloud
 from tests.deployed import Stacks
@@ -26,18 +29,37 @@ ODD_KEYS = (
 )
 
 
-def test_files_of_every_size_and_name_come_back_byte_for_byte(stacks: Stacks) -> None:
+Stored = dict[tuple[str, str], bytes]
+"""Bytes by (key, version id)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """What was put into the content bucket, all at once: each bundle waits for its timer."""
+
+    every_kind: Stored
+    described: Stored
+    again: Stored
+    gone: str
+    neighbours: Stored
+
+
+@pytest.fixture(scope="module")
+def uploaded(stacks: Stacks) -> Uploaded:
+    stacks.sqs.send_message(QueueUrl=stacks.outputs["CollectQueue"], MessageBody="this is not JSON")
+    gone = stacks.upload({"gone.txt": b"gone"})
+    ((key, version_id),) = gone
+    stacks.s3.delete_object(Bucket=stacks.outputs["ContentBucket"], Key=key, VersionId=version_id)
     draw = random.Random(1)
     target = int(stacks.outputs["TargetBytes"])
     sizes = [0, 1, 511, 512, 513, 100_000, target, target + 1]
     bodies = {f"sizes/{size}.bin": draw.randbytes(size) for size in sizes}
-    bodies |= {key: draw.randbytes(1_000 + number) for number, key in enumerate(ODD_KEYS)}
+    bodies |= {name: draw.randbytes(1_000 + number) for number, name in enumerate(ODD_KEYS)}
     bodies |= {f"many/{number:03}.bin": draw.randbytes(20_000) for number in range(250)}
-    stacks.verify(stacks.upload(bodies))
-
-
-def test_metadata_and_tags_travel_in_the_manifest(stacks: Stacks) -> None:
-    stored = stacks.upload(
+    again: Stored = {}
+    for body in (b"first", b"second", b"third"):
+        again |= stacks.upload({"again.txt": body})
+    described = stacks.upload(
         {"with/metadata.html": b"<p>snow</p>"},
         ContentType="text/html; charset=utf-8",
         CacheControl="max-age=60",
@@ -47,7 +69,21 @@ def test_metadata_and_tags_travel_in_the_manifest(stacks: Stacks) -> None:
         Metadata={"photographer": "nobody"},
         Tagging="season=winter",
     )
-    (row,) = stacks.wait_until_archived(list(stored)).values()
+    return Uploaded(
+        every_kind=stacks.upload(bodies),
+        described=described,
+        again=again,
+        gone=key,
+        neighbours=stacks.upload({f"neighbour/{number}": b"here" for number in range(5)}),
+    )
+
+
+def test_files_of_every_size_and_name_come_back_byte_for_byte(stacks: Stacks, uploaded: Uploaded) -> None:
+    stacks.verify(uploaded.every_kind)
+
+
+def test_metadata_and_tags_travel_in_the_manifest(stacks: Stacks, uploaded: Uploaded) -> None:
+    (row,) = stacks.wait_until_archived(list(uploaded.described)).values()
     manifest = stacks.store.manifest(row.archive)
     assert manifest is not None
     source = manifest.members[row.number].source
@@ -57,29 +93,23 @@ def test_metadata_and_tags_travel_in_the_manifest(stacks: Stacks) -> None:
     assert source.tags == {"season": "winter"}
 
 
-def test_each_version_of_a_key_is_archived(stacks: Stacks) -> None:
-    stored: dict[tuple[str, str], bytes] = {}
-    for body in (b"first", b"second", b"third"):
-        stored |= stacks.upload({"again.txt": body})
-    assert len(stored) == 3
-    stacks.verify(stored)
+def test_each_version_of_a_key_is_archived(stacks: Stacks, uploaded: Uploaded) -> None:
+    assert len(uploaded.again) == 3
+    stacks.verify(uploaded.again)
 
 
-def test_a_version_deleted_before_it_is_archived_is_parked_and_its_neighbours_are_not(stacks: Stacks) -> None:
-    gone = stacks.upload({"gone.txt": b"gone"})
-    ((key, version_id),) = gone
-    stacks.s3.delete_object(Bucket=stacks.outputs["ContentBucket"], Key=key, VersionId=version_id)
-    neighbours = stacks.upload({f"neighbour/{number}": b"here" for number in range(5)})
-    stacks.verify(neighbours)
+def test_a_version_deleted_before_it_is_archived_is_parked_and_its_neighbours_are_not(
+    stacks: Stacks, uploaded: Uploaded
+) -> None:
+    stacks.verify(uploaded.neighbours)
     stacks.wait_for(
         "the deleted version parked",
-        lambda: any(item.version and item.version.key == key for _, item in stacks.parking_lot.all()),
+        lambda: any(item.version and item.version.key == uploaded.gone for _, item in stacks.parking_lot.all()),
     )
 
 
-def test_a_message_that_is_no_event_is_parked_and_holds_back_nothing(stacks: Stacks) -> None:
-    stacks.sqs.send_message(QueueUrl=stacks.outputs["CollectQueue"], MessageBody="this is not JSON")
-    stacks.verify(stacks.upload({"after-nonsense.txt": b"fine"}))
+def test_a_message_that_is_no_event_is_parked_and_holds_back_nothing(stacks: Stacks, uploaded: Uploaded) -> None:
+    stacks.verify(uploaded.neighbours)
     stacks.wait_for(
         "the message parked", lambda: any("not JSON" in item.evidence for _, item in stacks.parking_lot.all())
     )
