@@ -167,7 +167,7 @@ class Backfiller:
         )
         return work.done_by_then()
 
-    def end(self, backfill_id: str, *, problem: str = "") -> BackfillState:
+    def end(self, backfill_id: str, *, problem: str = "") -> Backfill:
         """Finish the backfill if all of its shards are done; else, if any cannot go on, stop it and say why.
 
         `problem` is what kept shards from going on that could not note it. As the backfill stands afterwards. Raises
@@ -175,7 +175,7 @@ class Backfiller:
         """
         this, split = self._get(backfill_id), self.backfills.split(backfill_id)
         if this.state is BackfillState.FINISHED:
-            return this.state
+            return this
         totals = together(self.backfills.shards(this.id))
         if split is not None and totals.done == len(shards(split)):
             self.backfills.end(this.id, self.clock())
@@ -184,7 +184,7 @@ class Backfiller:
             self._stop(this.id, f"shard {number}: {first}" + (f" (and {more} more shards)" if more else ""))
         elif problem:
             self._stop(this.id, problem)
-        return self._get(backfill_id).state
+        return self._get(backfill_id)
 
     def _stop(self, backfill_id: str, problem: str) -> None:
         self.backfills.stop(backfill_id, self.clock(), problem=_brief(problem))
@@ -330,7 +330,14 @@ class _Work:
             self.of.backfills.swap(self.row, replace(_unleased(self.row, self.of.clock()), problem=problem))
 
     def _came_to(self, *, done: bool = False, stopped: bool = False, wait_s: int = 0) -> Advanced:
-        return Advanced(done=done, stopped=stopped, wait_s=wait_s, counted=self.tally.counted(), messages=self.messages)
+        return Advanced(
+            done=done,
+            stopped=stopped,
+            wait_s=wait_s,
+            counted=self.tally.counted(),
+            announced=self.announced,
+            messages=self.messages,
+        )
 
 
 def _leased(row: BackfillShard, owner: str, now: datetime) -> BackfillShard:
