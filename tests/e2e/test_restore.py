@@ -23,7 +23,7 @@ from tests.deployed import OTHER_BUCKET, UPLOADS_BUCKET, Stacks, neve, policy
 
 TOLD = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": "*"}
 
-SMALL = [f"album/{number:03} é+&.jpg" for number in range(600)]
+SMALL = [f"album/{number:03} é+&.jpg" for number in range(300)]
 """In several archives, their keys not those of any file system or URL."""
 DESCRIBED, FILM, LOST = "album/described.html", "album/film.mov", "album/lost.mov"
 SAID = {
@@ -50,7 +50,7 @@ class Album:
 
 @pytest.fixture(scope="module")
 def album(stacks: Stacks) -> Album:
-    """600 small files, one with metadata and tags, and two large ones: archived, and deleted."""
+    """300 small files, one with metadata and tags, and two large ones: archived, and deleted."""
     began, draw, content = time.time(), random.Random(3), stacks.outputs["ContentBucket"]
     heard = stacks.sqs.create_queue(QueueName="heard", Attributes={"Policy": policy(TOLD)})["QueueUrl"]
     arn = stacks.sqs.get_queue_attributes(QueueUrl=heard, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -63,7 +63,7 @@ def album(stacks: Stacks) -> Album:
     large = int(stacks.outputs["TargetBytes"]) + 1
     stored = stacks.upload({FILM: draw.randbytes(large)}, Tagging="season=late%20winter&rated=", **SAID)
     stored |= stacks.upload({LOST: draw.randbytes(large)})
-    stored |= stacks.upload({key: draw.randbytes(draw.randrange(30_000)) for key in SMALL})
+    stored |= stacks.upload({key: draw.randbytes(draw.randrange(60_000)) for key in SMALL})
     stored |= stacks.upload({DESCRIBED: b"<p>snow</p>"}, Tagging="season=late%20winter&rated=", **SAID)
     rows = {key: row for (key, _), row in stacks.wait_until_archived(list(stored)).items()}
     stacks.s3.delete_objects(Bucket=content, Delete={"Objects": [{"Key": key} for key in rows], "Quiet": True})
@@ -126,32 +126,32 @@ class Batch:
 def batch(stacks: Stacks, album: Album, operator: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Batch:
     """A batch to places of every kind, restored."""
     content, folder = stacks.outputs["ContentBucket"], tmp_path_factory.mktemp("restored")
-    keys = [FILM, *SMALL[-499:]]
-    objects = {key: f"s3://{content}/{key}" for key in keys[:200]}
-    objects |= {key: f"s3://{OTHER_BUCKET}/back/{key}" for key in keys[200:350]}
-    objects |= {key: f"s3://{UPLOADS_BUCKET}/{key}" for key in keys[350:450]}
-    files = {key: folder / folder_path(key) for key in keys[450:]}
+    keys = [FILM, *SMALL[-249:]]
+    objects = {key: f"s3://{content}/{key}" for key in keys[:100]}
+    objects |= {key: f"s3://{OTHER_BUCKET}/back/{key}" for key in keys[100:175]}
+    objects |= {key: f"s3://{UPLOADS_BUCKET}/{key}" for key in keys[175:225]}
+    files = {key: folder / folder_path(key) for key in keys[225:]}
     given = {
         key: {content: "content", UPLOADS_BUCKET: "uploads"}.get(place.split("/")[2], f"s3://{OTHER_BUCKET}/back/")
         for key, place in objects.items()
     }
     given |= dict.fromkeys(files, f"{folder}/")
     lines = tmp_path_factory.mktemp("batch") / "lines"
-    as_json = [json.dumps({"source": key, "destination": place}) for key, place in list(given.items())[:250]]
-    as_text = [f"{key}\t{place}" for key, place in list(given.items())[250:]]
+    as_json = [json.dumps({"source": key, "destination": place}) for key, place in list(given.items())[:125]]
+    as_text = [f"{key}\t{place}" for key, place in list(given.items())[125:]]
     lines.write_text("\n".join(["# the album", *as_json, "", *as_text]))
     told = restore(operator, "--batch", str(lines), "--days", "1")  # fewer: nothing need be extended
     return Batch(lines=lines, objects=objects, files=files, told=told)
 
 
 def test_a_batch_comes_back_to_places_of_every_kind_byte_for_byte(stacks: Stacks, album: Album, batch: Batch) -> None:
-    assert endings(batch.told) == {"restored": 500}
+    assert endings(batch.told) == {"restored": 250}
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda place: body_of(stacks, place), batch.objects.values())
         bodies = dict(zip(batch.objects, found, strict=True))
     bodies |= {key: path.read_bytes() for key, path in batch.files.items()}
     assert [key for key, body in bodies.items() if body != album.bodies[key]] == []
-    assert len(bodies) == 500
+    assert len(bodies) == 250
     assert metadata_of(stacks, stacks.outputs["ContentBucket"], FILM) == SAID | {"Tags": TAGS}
 
 
@@ -276,4 +276,4 @@ def test_the_topic_tells_each_job_once_with_its_totals(stacks: Stacks, album: Al
     assert len(set(jobs)) == len(jobs)
     assert batch.told["job"] in jobs
     totals = next(message for message in told if message["job"] == batch.told["job"])
-    assert (totals["files"], totals["endings"]) == (500, {"restored": 500})
+    assert (totals["files"], totals["endings"]) == (500, {"restored": 250})
