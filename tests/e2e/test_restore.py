@@ -276,4 +276,4 @@ def test_the_topic_tells_each_job_once_with_its_totals(stacks: Stacks, album: Al
     assert len(set(jobs)) == len(jobs)
     assert batch.told["job"] in jobs
     totals = next(message for message in told if message["job"] == batch.told["job"])
-    assert (totals["files"], totals["endings"]) == (500, {"restored": 250})
+    assert (totals["files"], totals["endings"]) == (250, {"restored": 250})
