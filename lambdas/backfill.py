@@ -7,7 +7,8 @@
         -> {"step": "advance", "backfill": id, "shard": n, "rounds": r,
             "done": bool, "stopped": bool, "over": bool, "wait_s": s}
     {"step": "end", "backfill": id, "problem": text}             `problem` if shards failed, else it is left out
-        -> {"backfill": id, "state": "running" | "stopped" | "finished"}
+        -> {"backfill": id, "state": "running" | "stopped" | "finished", "problem": text}
+                                                                 `problem` if that is why it was stopped, else not there
 
 A shard's child waits `wait_s` seconds, 0 to 300, and calls again with the answer, until it is `over`: its shard is
 done, or cannot go on, or the execution of the child has had as many rounds as its history has room for. Waiting there
@@ -99,9 +100,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             case Step.ADVANCE:
                 return _advance(request, context)
             case Step.END:
-                state = backfiller().end(request.backfill, problem=request.problem)
-                logger().info("ended", backfill=request.backfill, state=state, problem=request.problem or None)
-                return {"backfill": request.backfill, "state": state.value}
+                ended = backfiller().end(request.backfill, problem=request.problem)
+                logger().info("ended", backfill=ended.id, state=ended.state, problem=ended.problem or None)
+                answer = {"backfill": ended.id, "state": ended.state.value}
+                return answer | ({"problem": ended.problem} if ended.problem else {})
 
 
 def _advance(request: Request, context: LambdaContext) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from neve.config import CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig
+from neve.config import BackfillConfig, CollectConfig, CopyLargeConfig, SweepConfig, WriteArchiveConfig
+from stacks.backfill import backfill_machine
 from stacks.functions import (
     ARCHIVES_ARE_NUMBERED,
     CHANGE_ROWS,
     READ_ROWS,
     allow,
+    allow_inventory,
     allow_objects,
     allow_sending,
     consume,
@@ -97,6 +99,10 @@ class ArchiveStack(cdk.Stack):
         self.collect_backfill_function = self._collect("CollectBackfill", backfill)
         self.write_backfill_function = self._write_archive("WriteBackfill", backfill)
         self.copy_backfill_function = self._copy_large("CopyBackfill", backfill)
+        self.backfill_function = self._backfill()
+        self.backfill_machine = backfill_machine(
+            self, self.backfill_function, shards_at_once=settings.backfill_shards_at_once
+        )
         self.sweep_function = self._sweep()
         schedule(
             self,
@@ -123,6 +129,8 @@ class ArchiveStack(cdk.Stack):
         output(self, "CollectBackfillFunction", self.collect_backfill_function.function_name)
         output(self, "WriteBackfillFunction", self.write_backfill_function.function_name)
         output(self, "CopyBackfillFunction", self.copy_backfill_function.function_name)
+        output(self, "BackfillFunction", self.backfill_function.function_name)
+        output(self, "BackfillStateMachine", self.backfill_machine.state_machine_arn)
         output(self, "SweepFunction", self.sweep_function.function_name)
         output(self, "StorageClass", settings.storage_class)
         output(self, "TargetBytes", str(settings.target_bytes))
@@ -233,6 +241,35 @@ class ArchiveStack(cdk.Stack):
         )
         allow_sending(made, way.large.queue, way.collect.queue, outbox=storage.outbox_table)
         consume(made, way.large.queue, batch_size=1, max_concurrency=way.copies)
+        return made
+
+    def _backfill(self) -> lambda_.Function:
+        """The function that announces what was there before. It has no queue: the state machine calls it."""
+        settings, storage = self._settings, self._storage
+        lane = (self.backfill, self.backfill_bundles, self.backfill_large)
+        made = function(
+            self,
+            "Backfill",
+            handler="backfill.handler",
+            code=self._code,
+            config=BackfillConfig(
+                content_bucket=storage.content_bucket.bucket_name,
+                backfills_table=storage.backfills_table.table_name,
+                inventory=settings.inventory,
+                backfill_queue_url=self.backfill.queue.queue_url,
+                backfill_bundles_queue_url=self.backfill_bundles.queue.queue_url,
+                backfill_large_queue_url=self.backfill_large.queue.queue_url,
+            ),
+            platform=settings.lambda_platform,
+            timeout_s=settings.backfill_timeout_s,
+            memory_mib=512,
+        )
+        allow(made, ["s3:ListBucketVersions"], storage.content_bucket.bucket_arn)
+        allow_inventory(made, settings)
+        allow(made, [*READ_ROWS, "dynamodb:PutItem", "dynamodb:UpdateItem"], storage.backfills_table.table_arn)
+        # It needs no outbox: what it could not send, it sends at its next try.
+        allow(made, ["sqs:SendMessage"], self.backfill.queue.queue_arn)
+        allow(made, ["sqs:GetQueueAttributes"], *(each.queue.queue_arn for each in lane))
         return made
 
     def _sweep(self) -> lambda_.Function:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from neve.config import DRILLS, DrillConfig, ReconcileConfig, StartAuditConfig, VerifyAuditConfig
@@ -14,6 +13,7 @@ from stacks.functions import (
     CHANGE_ROWS,
     READ_ROWS,
     allow,
+    allow_inventory,
     allow_objects,
     allow_sending,
     consume,
@@ -318,17 +318,7 @@ class AuditStack(cdk.Stack):
         allow(made, [*READ_ROWS, "dynamodb:PutItem", "dynamodb:UpdateItem"], storage.audits_table.table_arn)
         self._allow_sweeping(made)
         self._allow_telling(made)
-        if settings.inventory:
-            name, prefix = settings.inventory_place
-            reports = s3.Bucket.from_bucket_name(self, "Inventory", name)
-            allow_objects(
-                made,
-                ["s3:GetObject"],
-                reports,
-                [f"{prefix}*"],
-                reason="S3 Inventory names its reports by their time.",
-            )
-            allow(made, ["s3:ListBucket"], reports.bucket_arn)
+        allow_inventory(made, settings)
         allow_sending(made, self._archive.backfill.queue, self.reconciles.queue, outbox=storage.outbox_table)
         consume(made, self.reconciles.queue, batch_size=1, max_concurrency=5)
         return made

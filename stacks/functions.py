@@ -16,6 +16,7 @@ from constructs import Construct, IConstruct
 
 from neve.config import AnyConfig, environment
 from stacks.packing import SOURCE, LocalPacking, asset_hash, lambda_architecture
+from stacks.settings import Settings
 
 METRICS_NAMESPACE = "neve"
 
@@ -115,6 +116,17 @@ def allow_objects(
     allow(made, actions, *(bucket.arn_for_objects(folder) for folder in folders))
     assert made.role is not None
     acknowledge_objects(made.role, bucket, folders, reason=reason)
+
+
+def allow_inventory(made: lambda_.Function, settings: Settings) -> None:
+    """Let `made` read the reports of S3 Inventory on the content bucket, if the settings say where they are."""
+    if not settings.inventory:
+        return
+    name, prefix = settings.inventory_place
+    reports = s3.Bucket.from_bucket_name(made, "Inventory", name)
+    reason = "S3 Inventory names its reports by their time."
+    allow_objects(made, ["s3:GetObject"], reports, [f"{prefix}*"], reason=reason)
+    allow(made, ["s3:ListBucket"], reports.bucket_arn)
 
 
 def acknowledge_objects(granted: IConstruct, bucket: s3.IBucket, folders: Sequence[str], *, reason: str) -> None:

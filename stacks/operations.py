@@ -86,7 +86,7 @@ class OperationsStack(cdk.Stack):
         }.items():
             self._dead_letters_alarm(name, queue)
 
-        # Of what archives a backfill's files the dead-letter queues tell: nothing of it is urgent.
+        # Of a backfill the dead-letter queues tell, and its executions: nothing of it is urgent.
         for name, function in {
             "Collect": archive.collect_function,
             "WriteArchive": archive.write_archive_function,
@@ -108,14 +108,15 @@ class OperationsStack(cdk.Stack):
             self._throttles_alarm(name, function)
 
         self._alarms_of_archiving(settings, storage, archive)
+        self._backfill_alarm(archive)
         self._alarms_of_restoring(settings, restore)
         self._alarms_of_proving(settings, audit)
         self._alarms_of_offloading(settings, storage, offload)
         self._alarms_of_serving(serve)
 
         for policy in (
-            observer_policy(self, settings=settings, storage=storage),
-            operator_policy(self, storage=storage, restore=restore, audit=audit),
+            observer_policy(self, settings=settings, storage=storage, archive=archive),
+            operator_policy(self, storage=storage, archive=archive, restore=restore, audit=audit),
             recovery_policy(self, storage=storage),
             edge_policy(self, settings=settings, storage=storage, offload=offload),
         ):
@@ -138,6 +139,26 @@ class OperationsStack(cdk.Stack):
             )
         self._silent_alarm(
             "Sweep", "Sweep", archive.sweep_function, "a bundle whose message was lost would stay unfinished"
+        )
+
+    def _backfill_alarm(self, archive: ArchiveStack) -> None:
+        """Executions that did not get to their end, for whatever reason, together: the remedy is the same."""
+        ended = {
+            metric: archive.backfill_machine.metric(f"Executions{metric}", period=_COUNTED_WITHIN, statistic="Sum")
+            for metric in ("Failed", "TimedOut", "Aborted")
+        }
+        self._alarm(
+            "BackfillFailed",
+            cloudwatch.MathExpression(
+                expression=" + ".join(f"FILL({metric.lower()}, 0)" for metric in ended),
+                using_metrics={metric.lower(): each for metric, each in ended.items()},
+                period=_COUNTED_WITHIN,
+                label="backfills that stand still",
+            ),
+            threshold=1,
+            description="A backfill stands still before it has come to its end. Nothing is lost, and what it announced "
+            "is archived. `neve backfill status` says what it was stopped by, and the log of Backfill more; remedy "
+            "that, then `neve backfill resume ID` goes on where it was.",
         )
 
     def _alarms_of_restoring(self, settings: Settings, restore: RestoreStack) -> None:

@@ -13,6 +13,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from stacks.archive import ArchiveStack
 from stacks.audit import AuditStack
 from stacks.functions import ARCHIVES_ARE_NUMBERED, CHANGE_ROWS, READ_ROWS, acknowledge_objects
 from stacks.offload import OffloadStack
@@ -33,6 +34,7 @@ def observer_policy(
     *,
     settings: Settings,
     storage: StorageStack,
+    archive: ArchiveStack,
 ) -> iam.ManagedPolicy:
     """Policy NeveObserver: run every command that changes nothing. It reads no archived file."""
     stack = cdk.Stack.of(scope)
@@ -49,13 +51,16 @@ def observer_policy(
             ),
             # `neve ls`, `find`, and what `restore` is to take.
             _allow(["dynamodb:BatchGetItem", "dynamodb:Query"], storage.files_table.table_arn),
-            # `neve archives`, `jobs`, `audit`, `drill`, `reconcile`, and what `status` counts.
+            # `neve archives`, `jobs`, `audit`, `drill`, `reconcile`, `backfill`, and what `status` counts.
             _allow(
                 READ_ROWS,
                 storage.archives_table.table_arn,
                 storage.restores_table.table_arn,
                 storage.audits_table.table_arn,
+                storage.backfills_table.table_arn,
             ),
+            # `neve backfill status` looks whether what works on it is alive.
+            _allow(["states:DescribeExecution"], _executions(archive)),
             _allow(["dynamodb:Query"], f"{storage.archives_table.table_arn}/index/{UNFINISHED_INDEX}"),
             # `neve parked`.
             _allow(["dynamodb:Scan"], storage.parked_table.table_arn),
@@ -70,6 +75,13 @@ def observer_policy(
     )
     acknowledge_objects(policy, storage.archive_bucket, ["manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
     _acknowledge_finding(policy, settings, _PARTS)
+    owner = cdk.Stack.of(archive)
+    machine = owner.resolve(owner.export_value(archive.backfill_machine.state_machine_name))["Fn::ImportValue"]
+    _acknowledge(
+        policy,
+        f"arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:{machine}:*",
+        "Each execution is called after its backfill.",
+    )
     for part in _PARTS_WITH_QUEUES:
         _acknowledge(
             policy,
@@ -81,9 +93,9 @@ def observer_policy(
 
 
 def operator_policy(
-    scope: Construct, *, storage: StorageStack, restore: RestoreStack, audit: AuditStack
+    scope: Construct, *, storage: StorageStack, archive: ArchiveStack, restore: RestoreStack, audit: AuditStack
 ) -> iam.ManagedPolicy:
-    """Policy NeveOperator, beside NeveObserver: restore, audit, drill, reconcile, try again what was parked.
+    """Policy NeveOperator, beside NeveObserver: restore, audit, drill, reconcile, backfill, try again what was parked.
 
     It can neither write to a bucket, nor delete from one, nor thaw: the functions do that, which know caps and claims.
     """
@@ -110,6 +122,9 @@ def operator_policy(
             ),
             # `neve parked --forget`; a restore to a local folder parks what it finds damaged.
             _allow(["dynamodb:PutItem", "dynamodb:DeleteItem"], storage.parked_table.table_arn),
+            # `neve backfill` begins, stops and resumes: by the backfill's row, and an execution that works on it.
+            _allow(["dynamodb:PutItem", "dynamodb:UpdateItem"], storage.backfills_table.table_arn),
+            _allow(["states:StartExecution"], archive.backfill_machine.state_machine_arn),
             # `neve cancel`, and restores to a local folder, whose shares the command itself leases and ends.
             _allow(CHANGE_ROWS, storage.restores_table.table_arn),
             _allow(["sns:Publish"], restore.restored_topic.topic_arn),
@@ -233,6 +248,15 @@ def _acknowledge_finding(policy: iam.ManagedPolicy, settings: Settings, parts: S
 def _acknowledge(policy: iam.ManagedPolicy, resource: str, reason: str) -> None:
     cdk.Validations.of(policy).acknowledge(
         cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{resource}]", reason=reason)
+    )
+
+
+def _executions(archive: ArchiveStack) -> str:
+    return cdk.Stack.of(archive).format_arn(
+        service="states",
+        resource="execution",
+        resource_name=f"{archive.backfill_machine.state_machine_name}:*",
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
     )
 
 

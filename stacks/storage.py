@@ -12,7 +12,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
-from neve.config import DRILLS
+from neve.config import DRILLS, DRILLS_DAYS
 from stacks.functions import ROLE_TAG, ROLE_TAG_VALUE
 from stacks.outputs import output
 from stacks.private import patterns
@@ -28,7 +28,9 @@ _ABORT_UPLOADS_AFTER = s3.LifecycleRule(abort_incomplete_multipart_upload_after=
 # A drill deletes its copies itself; this is for those of a drill that died. With days given, S3 also takes away the
 # delete markers that nothing is left behind. (S3 user guide, "Removing expired object delete markers".)
 _DRILLS_EXPIRE_AFTER = s3.LifecycleRule(
-    prefix=DRILLS, expiration=cdk.Duration.days(7), noncurrent_version_expiration=cdk.Duration.days(7)
+    prefix=DRILLS,
+    expiration=cdk.Duration.days(DRILLS_DAYS),
+    noncurrent_version_expiration=cdk.Duration.days(DRILLS_DAYS),
 )
 
 
@@ -98,6 +100,7 @@ class StorageStack(cdk.Stack):
         self.audits_table = self._audits_table()
         self.pointers_table = self._pointers_table()
         self.outbox_table = self._outbox_table()
+        self.backfills_table = self._backfills_table()
 
         output(self, "ContentBucket", self.content_bucket.bucket_name)
         output(self, "UploadsBucket", self.uploads_bucket.bucket_name)
@@ -109,6 +112,7 @@ class StorageStack(cdk.Stack):
         output(self, "AuditsTable", self.audits_table.table_name)
         output(self, "PointersTable", self.pointers_table.table_name)
         output(self, "OutboxTable", self.outbox_table.table_name)
+        output(self, "BackfillsTable", self.backfills_table.table_name)
         output(self, "DrillBucket", self.drill_bucket.bucket_name)
         output(self, "AlertsTopic", self.alerts.topic_arn)
         output(self, "ThawedTopic", self.thawed_topic.topic_arn)
@@ -164,6 +168,7 @@ class StorageStack(cdk.Stack):
             named = s3.Bucket.from_bucket_name(self, "ContentBucket", settings.content_bucket)
             readable = [statement.to_statement_json() for statement in self._cloudfront_reads(named, settings)]
             output(self, "ContentBucketStatements", self.to_json_string(readable))
+            output(self, "ContentKeyStatements", self.to_json_string([self._keys_use().to_statement_json()]))
             return named
         bucket = self._bucket("ContentBucket", versioned=True, rules=[_DRILLS_EXPIRE_AFTER])
         self._tell_of_new_objects(bucket, self.collect)
@@ -217,6 +222,25 @@ class StorageStack(cdk.Stack):
             resources=[bucket.arn_for_objects(pattern) for pattern in (".neve/*", *private)],
         )
         return [*allowed, denied]
+
+    def _keys_use(self) -> iam.PolicyStatement:
+        """What the key of a bucket that encrypts by a key of KMS has to allow the functions, through S3 alone.
+
+        Nobody but the key's owner can say so, and no role is named: those that are to come are meant as well.
+        """
+        return iam.PolicyStatement(
+            sid="AllowNeveToUseTheKey",
+            principals=[iam.AnyPrincipal()],
+            actions=["kms:Decrypt", "kms:GenerateDataKey"],
+            resources=["*"],
+            conditions={
+                "StringEquals": {
+                    "kms:CallerAccount": self.account,
+                    "kms:ViaService": f"s3.{self.region}.amazonaws.com",
+                    f"aws:PrincipalTag/{ROLE_TAG}": ROLE_TAG_VALUE,
+                }
+            },
+        )
 
     def _tell_of_new_objects(self, bucket: s3.Bucket, told: QueueWithDeadLetters) -> None:
         # The queue's policy cannot name the bucket (see _notify): the account stands in for it, and who reads the queue
@@ -334,6 +358,14 @@ class StorageStack(cdk.Stack):
         """Messages that SQS did not take, and those that must not overtake them."""
         return self._table(
             "OutboxTable",
+            partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
+            sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
+        )
+
+    def _backfills_table(self) -> dynamodb.Table:
+        """Backfills, how each is split, and how far each of its shards has come."""
+        return self._table(
+            "BackfillsTable",
             partition_key=dynamodb.Attribute(name="pk", type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="sk", type=dynamodb.AttributeType.STRING),
         )

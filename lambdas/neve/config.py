@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from neve.domain.events import DRILL_PREFIX
+from neve.domain.events import DRILL_DAYS, DRILL_PREFIX
 from neve.domain.sampling import percent_needed
 from neve.errors import SettingInvalid
 
 DRILLS = DRILL_PREFIX
 """Below this key lies what drills restore, in each of their buckets."""
+DRILLS_DAYS = DRILL_DAYS
+"""After so many days the lifecycle of those buckets ends what a drill has left there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from neve.config import (
+    BackfillConfig,
     CollectConfig,
     CopyLargeConfig,
     CopyUploadConfig,
@@ -218,6 +219,14 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "AuditsTable": READ_ROWS | {"dynamodb:PutItem", "dynamodb:UpdateItem"},
         "AuditsTable/index/unfinished": {"dynamodb:Query"},
     },
+    "Backfill": {
+        "BackfillLog": LOG,
+        "ContentBucket": {"s3:ListBucketVersions"},
+        "BackfillsTable": READ_ROWS | {"dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "BackfillQueue": {"sqs:SendMessage", "sqs:GetQueueAttributes"},
+        "BackfillBundlesQueue": {"sqs:GetQueueAttributes"},
+        "BackfillLargeQueue": {"sqs:GetQueueAttributes"},
+    },
     "CopyUpload": SENDING
     | {
         "CopyUploadLog": LOG,
@@ -407,12 +416,12 @@ def test_a_second_bucket_of_drills_takes_the_place_of_the_content_bucket(synthes
 
 def test_reports_of_s3_inventory_are_read_where_the_setting_says(synthesized: Callable[..., Templates]) -> None:
     templates = synthesized(**PROOF_SETTINGS)
-    assert granted(templates, "Reconcile") == GRANTS["Reconcile"] | {
-        "arn:aws:s3:::reports": {"s3:ListBucket"},
-        "arn:aws:s3:::reports/neve/daily/*": {"s3:GetObject"},
-    }
-    variables = functions(templates)["Reconcile"]["Environment"]["Variables"]
-    assert read(ReconcileConfig, variables).inventory == PROOF_SETTINGS["inventory"]
+    for name in ("Reconcile", "Backfill"):
+        assert granted(templates, name) == GRANTS[name] | {
+            "arn:aws:s3:::reports": {"s3:ListBucket"},
+            "arn:aws:s3:::reports/neve/daily/*": {"s3:GetObject"},
+        }
+        assert functions(templates)[name]["Environment"]["Variables"]["NEVE_INVENTORY"] == PROOF_SETTINGS["inventory"]
 
 
 def test_every_function_has_a_role_of_its_own_that_carries_the_pipelines_tag(templates: Templates) -> None:
@@ -516,6 +525,14 @@ def test_a_function_can_read_the_settings_that_it_is_given(synthesized: Callable
         collect_queue_url="CollectQueue",
         large_queue_url="LargeQueue",
         storage_class="DEEP_ARCHIVE",
+    )
+    assert read(BackfillConfig, variables("Backfill")) == BackfillConfig(
+        content_bucket="ContentBucket",
+        backfills_table="BackfillsTable",
+        inventory="",
+        backfill_queue_url="BackfillQueue",
+        backfill_bundles_queue_url="BackfillBundlesQueue",
+        backfill_large_queue_url="BackfillLargeQueue",
     )
     assert read(CollectConfig, variables("Collect")) == collecting
     assert read(WriteArchiveConfig, variables("WriteArchive")) == writing
@@ -808,6 +825,7 @@ def test_what_is_sent_again_on_purpose_is_not_stopped_as_a_loop(templates: Templ
         "ReleaseUpload": None,
         "Relay": None,
         "Resolve": None,
+        "Backfill": None,
         "CollectBackfill": "Allow",
         "WriteBackfill": "Allow",
         "CopyBackfill": "Allow",

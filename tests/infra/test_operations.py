@@ -143,10 +143,23 @@ def test_an_alarm_tells_when_a_queue_is_behind(synthesized: Callable[..., Templa
 
 
 def test_every_function_but_those_of_a_backfill_has_alarms_for_errors_and_throttles(templates: Templates) -> None:
-    """A backfill's messages end in a dead-letter queue, which has an alarm: nothing of it is urgent."""
-    for function in set(templates.of_kind("AWS::Lambda::Function")) - set(SAME_CODE):
+    """A backfill's messages end in a dead-letter queue, and its execution fails, which have alarms: none is urgent."""
+    for function in set(templates.of_kind("AWS::Lambda::Function")) - {*SAME_CODE, "Backfill"}:
         for metric in ("Errors", "Throttles"):
             assert len(alarms_on(templates, metric, FunctionName=function)) == 1, (function, metric)
+
+
+def test_an_alarm_tells_of_a_backfill_that_stands_still_however_its_execution_ended(templates: Templates) -> None:
+    alarm = alarms(templates)["BackfillFailed"]
+    metrics = [each["MetricStat"] for each in alarm["Metrics"] if "MetricStat" in each]
+    machine = [{"Name": "StateMachineArn", "Value": "BackfillStateMachine"}]
+    assert {each["Metric"]["MetricName"]: (each["Metric"]["Dimensions"], each["Stat"]) for each in metrics} == {
+        f"Executions{how}": (machine, "Sum") for how in ("Failed", "TimedOut", "Aborted")
+    }
+    [summed] = [each for each in alarm["Metrics"] if "Expression" in each]
+    assert summed["Expression"] == "FILL(failed, 0) + FILL(timedout, 0) + FILL(aborted, 0)"
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"], alarm["TreatMissingData"]) == (1, 1, "notBreaching")
+    assert "neve backfill resume" in alarm["AlarmDescription"]
 
 
 @pytest.mark.parametrize("sweep", ["Sweep", "SweepRestores", "StartAudit", "Drill", "Reconcile", "Relay"])

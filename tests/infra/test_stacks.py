@@ -63,6 +63,7 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
                 "AuditsTable",
                 "PointersTable",
                 "OutboxTable",
+                "BackfillsTable",
                 "DrillBucket",
                 "ThawedTopic",
             )
@@ -78,6 +79,8 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
         **behind("Backfill"),
         **behind("BackfillBundles"),
         **behind("BackfillLarge"),
+        "BackfillFunction": "Backfill",
+        "BackfillStateMachine": "BackfillStateMachine",
         "CollectBackfillFunction": "CollectBackfill",
         "WriteBackfillFunction": "WriteBackfill",
         "CopyBackfillFunction": "CopyBackfill",

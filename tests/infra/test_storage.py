@@ -171,6 +171,7 @@ def test_only_archives_restores_and_audits_let_items_expire(templates: Templates
         "ParkedTable": None,
         "PointersTable": None,
         "OutboxTable": None,
+        "BackfillsTable": None,
     }
 
 
@@ -223,6 +224,20 @@ def test_the_command_is_told_what_the_policy_of_an_existing_content_bucket_has_t
         json.dumps(bucket_policy(templates, "ContentBucket")).replace("ContentBucket", "arn:aws:s3:::photos")
     )
     assert statements({"Statement": told}) == [each for each in own if "CloudFront" in each.get("Sid", "")]
+
+
+def test_a_key_of_kms_is_to_be_used_by_the_functions_and_only_through_s3(
+    synthesized: Callable[..., Templates],
+) -> None:
+    [told] = json.loads(synthesized(**RESTORE_SETTINGS).outputs("neve-storage")["ContentKeyStatements"])
+    assert told["Action"] == ["kms:Decrypt", "kms:GenerateDataKey"]
+    assert told["Condition"] == {
+        "StringEquals": {
+            "kms:CallerAccount": "123456789012",
+            "kms:ViaService": "s3.us-east-1.amazonaws.com",
+            f"aws:PrincipalTag/{ROLE_TAG}": ROLE_TAG_VALUE,
+        }
+    }
 
 
 def test_s3_tells_the_topic_of_thaws_that_an_archive_can_be_read(templates: Templates) -> None:

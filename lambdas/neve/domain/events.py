@@ -16,6 +16,8 @@ from neve.errors import EventInvalid
 EVENT_MAJOR = "2"
 DRILL_PREFIX = ".neve/drill/"
 """Rehearsed restores put their files here; what neve itself took out of an archive is not archived again."""
+DRILL_DAYS = 7
+"""A drill deletes its copies itself; those of one that died expire after so long."""
 
 ANNOUNCEMENT = "neve-versions"
 ANNOUNCEMENT_BYTES = 200_000
