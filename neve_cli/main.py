@@ -11,6 +11,7 @@ from neve_cli import (
     archives,
     audit,
     backfill,
+    content,
     cost,
     drill,
     files,
@@ -46,6 +47,7 @@ app.command()(rebuild.rebuild_index)
 app.command()(pointers.rebuild_pointers)
 app.add_typer(audit.app, name="audit")
 app.add_typer(backfill.app, name="backfill")
+app.add_typer(content.app, name="content")
 app.add_typer(cost.app, name="cost")
 app.add_typer(drill.app, name="drill")
 app.add_typer(reconcile.app, name="reconcile")

@@ -14,7 +14,7 @@ from neve.aws import clients
 from neve_cli import clock, stack
 from neve_cli.main import app
 from neve_cli.stack import Stack
-from tests.moto_cloud import UPLOADS, MotoCloud, moto_cloud
+from tests.moto_cloud import CONTENT, UPLOADS, MotoCloud, moto_cloud
 
 TRANSITION: Any = {
     "ID": "cooler",
@@ -28,7 +28,12 @@ TRANSITION: Any = {
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
     monkeypatch.delenv("NEVE_STACK", raising=False)
     with moto_cloud() as made:
-        outputs = {"UploadsBucket": UPLOADS, "UploadsQueue": made.urls["uploads"], "AtticDays": "30"}
+        outputs = {
+            "UploadsBucket": UPLOADS,
+            "UploadsQueue": made.urls["uploads"],
+            "AtticDays": "30",
+            "ContentBucket": CONTENT,
+        }
         session = boto3.Session(region_name="us-east-1")
         deployed = Stack(name="neve", region="us-east-1", session=session, outputs=outputs)
         monkeypatch.setattr("neve_cli.stack.find", lambda _: deployed)
@@ -114,7 +119,7 @@ def test_a_bucket_without_a_lifecycle_has_none_in_the_end(cloud: MotoCloud) -> N
 def test_a_dry_run_and_a_no_change_nothing(cloud: MotoCloud, theirs: dict[str, Any]) -> None:
     told = neve("attach", "--dry-run")
     assert told.exit_code == 0
-    assert "is told of every new upload" in told.output
+    assert "is told of every new object" in told.output
     assert neve("attach", answer="n\n").exit_code == 1
     assert neve("attach").exit_code == 1, "nobody is there to answer"
     assert notifications() == theirs
