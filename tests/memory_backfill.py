@@ -173,6 +173,7 @@ class BackfillWorld:
 
     tick: timedelta = timedelta(milliseconds=10)
     lasts: timedelta = timedelta(minutes=15)
+    few: int = 0
     now: datetime = START
     deadly: Deadly = field(default_factory=Deadly)
     listing: MemoryVersions = field(default_factory=MemoryVersions)
@@ -218,6 +219,7 @@ class BackfillWorld:
             bucket=CONTENT,
             clock=self.clock,
             sleep=self.sleep,
+            few=self.few,
         )
 
     def open(self, **asked: object) -> Backfill:

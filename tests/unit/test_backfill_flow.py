@@ -163,6 +163,21 @@ def test_a_long_stretch_without_versions_is_got_over_in_steps() -> None:
 # Splitting
 
 
+def test_few_versions_are_one_shard_however_their_keys_differ() -> None:
+    world = BackfillWorld(few=20)
+    world.add(*(stored(f"{number}") for number in range(10, 29)))
+    world.open()
+    assert world.backfiller.plan(ID).shards == (0,)
+    assert world.listing.asked == 0
+
+
+def test_a_bucket_of_delete_markers_is_not_looked_through_to_find_out_that_it_is_small() -> None:
+    world = BackfillWorld(few=3_000, listing=MemoryVersions(page=1))
+    world.listing.listed = [(Place(key=f"{number}"), None) for number in range(10, 99)]
+    world.open()
+    assert len(world.backfiller.plan(ID).shards) > 1
+
+
 def test_a_backfill_is_split_once() -> None:
     world, _ = filled(50)
     first = world.backfiller.plan(ID)

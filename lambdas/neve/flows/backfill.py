@@ -46,6 +46,10 @@ from neve.ports import Backfills, Depth, Queue, VersionInventory, VersionListing
 
 BATCH = 1_000
 """Versions that are announced before their place is recorded: what a death sends twice. Most fit into one message."""
+FEW = 10_000
+PAGE = 1_000
+"""So few versions are one shard: they are listed in seconds, and split they would be announced one by one. The end of
+a page counts as another page, for a bucket may have any number of delete markers."""
 SLOW_BATCH_S = 10
 """With a rate below 100 a second a batch is what it allows in so many seconds."""
 STEP = timedelta(seconds=30)
@@ -99,7 +103,7 @@ class Backfiller:
     """Backfills over listing or inventory, queue and table.
 
     `inventories` gives the reports in a place, or raises InventoryInvalid if they may not be read; `lane` are the
-    queues that should not fill up. `sleep` takes seconds.
+    queues that should not fill up. `sleep` takes seconds. Less than `few` versions are not split.
     """
 
     backfills: Backfills
@@ -110,6 +114,7 @@ class Backfiller:
     bucket: str
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
+    few: int = FEW
 
     def plan(self, backfill_id: str) -> Planned:
         """Split the backfill unless it is split, and tell what is left of it.
@@ -135,7 +140,17 @@ class Backfiller:
         if this.inventory:
             report = self.inventories(this.inventory).newest()
             return Split(manifest=report.manifest, files=report.files)
+        if self._has_few(this.prefix):
+            return Split()
         return Split(boundaries=boundaries(lambda after: self.listing.first_key(this.prefix, after)))
+
+    def _has_few(self, prefix: str) -> bool:
+        seen = 0
+        for _, stored in self.listing.stored(prefix, ""):
+            seen += 1 if stored is not None else PAGE
+            if seen >= self.few:
+                return False
+        return True
 
     def advance(self, backfill_id: str, number: int, *, owner: str, until: datetime) -> Advanced:
         """Go on with a shard as `owner`, who ends at `until`.
