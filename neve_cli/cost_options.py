@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from neve.domain.forecast import Plan
 
+LEAST_AUDIT_DAYS = 4
 CLASSES = ("GLACIER", "DEEP_ARCHIVE", "GLACIER_IR")
 
 TargetSize = Annotated[str, typer.Option(help="The setting target_mib: when a bundle is full.")]
@@ -84,12 +85,26 @@ class Keeping:
         int, typer.Option(min=1, max=900, help="The setting max_age_s: how long a bundle waits, seconds.")
     ] = 20
     restores: Annotated[str, typer.Option(help="Files restored one by one in a month.")] = "0"
+    download: Annotated[bool, typer.Option("--download", help="Restored files are downloaded, and leave AWS.")] = False
     audits: Annotated[
         int,
         typer.Option(
             "--audits", min=0, help="The setting audit_horizon_days: each archive is audited in so many days."
         ),
     ] = 365
+    collect_window: Annotated[
+        int, typer.Option(min=1, max=300, help="The setting collect_window_s: how long events are gathered, seconds.")
+    ] = 1
+    offload: Annotated[
+        bool, typer.Option("--offload", help="The files come by the uploads bucket: what moving them takes, too.")
+    ] = False
+    attic_days: Annotated[
+        int, typer.Option(min=1, help="With --offload: the setting attic_days, for which uploads stay.")
+    ] = 30
+    redirects: Annotated[str, typer.Option(help="Requests that Resolve answers in a month.")] = "0"
+    replicate: Annotated[
+        bool, typer.Option("--replicate", help="Each archive is written in another region as well.")
+    ] = False
 
     def of(self, plan: Plan) -> Plan:
         """The plan, kept so. Raises typer.BadParameter."""
@@ -97,11 +112,19 @@ class Keeping:
 
         if self.rate is not None and self.new_per_day is not None:
             raise typer.BadParameter("give --rate or --new-per-day, not both")
+        if 0 < self.audits < LEAST_AUDIT_DAYS:
+            raise typer.BadParameter(f"--audits is 0, or {LEAST_AUDIT_DAYS} days or more, as audit_horizon_days is")
         per_s = count(self.new_per_day) / 86_400 if self.new_per_day else self.rate
         return replace(
             plan,
             files_per_s=math.inf if per_s is None else per_s,
             max_age_s=self.max_age,
             restored_per_month=0.0 if self.restores == "0" else count(self.restores),
+            downloaded=self.download,
             audit_horizon_days=self.audits,
+            collect_window_s=self.collect_window,
+            offloaded=self.offload,
+            attic_days=self.attic_days,
+            redirects_per_month=0.0 if self.redirects == "0" else count(self.redirects),
+            other_region=self.replicate,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -29,6 +30,13 @@ def test_a_forecast_knows_how_many_mappings_poll_and_alarms_watch(templates: Tem
         named = [each for each in alarm.properties.get("Metrics", ()) if "MetricStat" in each]
         metrics += max(1, len(named))
     assert metrics == DEPLOYED.alarms
+
+
+def test_nothing_is_under_a_key_of_kms_that_would_be_charged(templates: Templates) -> None:
+    # Which is why a forecast has nothing for KMS. S3's, SQS's and DynamoDB's own keys are without charge.
+    whole = json.dumps(list(templates.documents.values()))
+    for named in ("AWS::KMS::Key", "aws:kms", "KmsMasterKeyId", "KMSMasterKeyID", "KmsKeyArn"):
+        assert named not in whole
 
 
 def test_a_forecast_knows_how_often_schedules_send(templates: Templates) -> None:

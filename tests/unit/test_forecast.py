@@ -30,9 +30,12 @@ from neve.domain.forecast import (
     gathered,
     met,
     monthly,
+    offloading,
     once,
     per_million,
+    restoring,
     restoring_at_random,
+    standing,
     targets,
     ways,
 )
@@ -40,9 +43,10 @@ from neve.domain.manifest import Source, render_manifest
 from neve.domain.metering import Class, sqs_requests
 from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 from neve.domain.tar import build
+from neve.domain.upload import LOOK_BYTES
 from neve.domain.version import ObjectVersion
 
-DEPLOYED = Deployed(mappings=15, alarms=30, scheduled_per_month=60_000)
+DEPLOYED = Deployed(mappings=15, alarms=30, scheduled_per_month=60_000, metrics=20, idle_metrics=5)
 
 
 def of(size_bytes: int, files: float = MILLION) -> Sizes:
@@ -54,10 +58,20 @@ def usd(uses: list[Use]) -> float:
 
 
 PLAN = Plan(sizes=of(100_000))
+ROUNDED = 1.02
+"""Bundles hold whole files, and batches whole bundles: what comes of that is within 2 %."""
+S3_CHARGES = {charge for charge in Charge if charge.name.startswith(("S3_", "GLACIER_"))}
 
 
-def test_a_million_files_of_100_kb_that_fill_their_archives_cost_less_than_two_dollars() -> None:
-    assert per_million(once(PLAN), US_EAST_1, MILLION) == pytest.approx(1.97, abs=0.01)
+def test_a_million_files_of_100_kb_that_fill_their_archives_cost_less_than_two_dollars_logs_included() -> None:
+    assert per_million(once(PLAN), US_EAST_1, MILLION) == pytest.approx(1.98, abs=0.01)
+
+
+def test_events_that_are_gathered_for_longer_cost_less_each() -> None:
+    slow = replace(PLAN, files_per_s=12)
+    costs = [usd(once(replace(slow, collect_window_s=window))) for window in (1, 2, 5, 10)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > 1.5 * costs[-1]
 
 
 def test_ten_times_the_files_cost_ten_times_as_much() -> None:
@@ -82,17 +96,54 @@ def test_the_cheapest_age_is_the_shortest_by_which_archives_fill() -> None:
 @given(size=st.integers(0, 60 * MIB), files=st.integers(1, 10**9), rate=st.floats(0.001, 10_000))
 def test_nothing_is_negative_and_more_files_never_cost_less(size: int, files: int, rate: float) -> None:
     plan = Plan(sizes=of(size, files), files_per_s=rate, restored_per_month=files / 100)
-    for uses in (once(plan), monthly(plan, DEPLOYED), deleting(plan, kept_days=1)):
+    whole = replace(plan, offloaded=True, redirects_per_month=files, other_region=True, downloaded=True)
+    for uses in (
+        *(use for each in (plan, whole) for use in (once(each), monthly(each, DEPLOYED), offloading(each))),
+        deleting(plan, kept_days=1),
+    ):
         assert all(use.quantity > 0 for use in uses)
     more = replace(plan, sizes=of(size, files * 2))
     assert usd(once(more)) >= usd(once(plan))
     assert usd(monthly(more, DEPLOYED)) >= usd(monthly(plan, DEPLOYED))
 
 
+@settings(max_examples=40)
+@given(size=st.integers(1, 12 * MIB), rate=st.floats(0.001, 10_000), factor=st.floats(1, 50))
+def test_what_comes_faster_never_costs_more_and_what_is_larger_never_costs_less(
+    size: int, rate: float, factor: float
+) -> None:
+    plan = Plan(sizes=of(size), files_per_s=rate)
+    assert usd(once(replace(plan, files_per_s=rate * factor))) <= usd(once(plan)) * ROUNDED
+    larger = replace(plan, sizes=of(min(round(size * factor), 25 * MIB)))
+    assert usd(once(larger)) * ROUNDED >= usd(once(plan))
+    assert usd(monthly(larger, DEPLOYED)) * ROUNDED >= usd(monthly(plan, DEPLOYED))
+
+
+@settings(max_examples=40)
+@given(restored=st.floats(1, 10**6), days=st.integers(8, 3_650), redirects=st.floats(1, 10**9))
+def test_more_of_anything_in_a_month_never_costs_less(restored: float, days: int, redirects: float) -> None:
+    plan = replace(PLAN, restored_per_month=restored, audit_horizon_days=days, redirects_per_month=redirects)
+    cost = usd(monthly(plan, DEPLOYED))
+    for more in (
+        replace(plan, restored_per_month=2 * restored),
+        replace(plan, audit_horizon_days=days // 2),
+        replace(plan, redirects_per_month=2 * redirects),
+        replace(plan, offloaded=True),
+        replace(plan, other_region=True),
+    ):
+        assert usd(monthly(more, DEPLOYED)) >= cost
+
+
 def test_large_files_are_copied_by_s3_and_those_above_5_gb_in_parts() -> None:
     mixed = Plan(sizes=Sizes(counts=((1000, 10.0), (50 * MIB, 3.0), (6 * 1024 * MIB, 1.0))))
     archives = sum(use.quantity for use in once(mixed) if use.charge is Charge.S3_PUT_GLACIER)
-    assert archives == pytest.approx(1 + 3 + 12 + 2)
+    assert archives == pytest.approx(1 + 3 + 1)
+    [parts] = [use for use in once(mixed) if use.purpose == "parts of archives"]
+    assert (parts.charge, parts.quantity) == (Charge.S3_PUT, 1 + 12)
+    instant = [
+        use for use in once(replace(mixed, storage_class=Class.GLACIER_IR)) if use.purpose == "parts of archives"
+    ]
+    assert [use.charge for use in instant] == [Charge.S3_PUT_GLACIER_IR]
     assert mixed.archives[1:] == ((3.0, 50 * MIB, 1.0), (1.0, 6 * 1024 * MIB, 1.0))
     only_large = Plan(sizes=of(50 * MIB, 3))
     assert only_large.bundled is None
@@ -189,6 +240,72 @@ def test_files_picked_by_chance_lie_in_ever_fewer_archives_each_and_all_files_in
     assert met(PLAN, MILLION) == met(PLAN, 2 * MILLION) == pytest.approx(archives)
     one, many = (usd(restoring_at_random(PLAN, files)) / files for files in (1, 10_000))
     assert many < one
+
+
+# -- What comes on top -----------------------------------------------------------------------------------------------
+
+
+def of_purpose(uses: list[Use], begins: str) -> float:
+    return usd([use for use in uses if use.purpose.startswith(begins)])
+
+
+def test_offloading_costs_what_its_requests_cost_and_the_attic_what_it_holds() -> None:
+    plan = replace(PLAN, offloaded=True)
+    uses = offloading(plan)
+    requests = {Charge.SQS_REQUEST, Charge.S3_PUT, Charge.S3_GET, Charge.DYNAMODB_READ_UNIT, Charge.DYNAMODB_WRITE_UNIT}
+    # docs/decisions.md, "What a million uploads cost, by list price".
+    assert usd([use for use in uses if use.charge in requests]) == pytest.approx(7.24, abs=0.01)
+    assert usd([use for use in uses if "attic" in use.purpose]) == pytest.approx(100_000 * MILLION / 1024**3 * 0.023)
+    assert 0.2 < of_purpose(uses, "offload: logs") < 0.6
+    looked = replace(plan, sizes=of(LOOK_BYTES))
+    assert of_purpose(offloading(looked), "offload: looking") == pytest.approx(0.8)
+    assert offloading(PLAN) == []
+    assert of_purpose(monthly(plan, DEPLOYED), "metrics of offloading") > 0
+    parts = [use.quantity for use in offloading(replace(plan, sizes=of(6 * 1024 * MIB, 1))) if "copies" in use.purpose]
+    assert parts[0] == 14
+
+
+def test_a_copy_in_another_region_is_sent_written_and_kept_there() -> None:
+    plan = replace(PLAN, other_region=True)
+    more = usd(once(plan)) - usd(once(PLAN))
+    assert more == pytest.approx(of_purpose(once(plan), "other region"))
+    gb = PLAN.archives[0][0] * PLAN.archives[0][1] / 1024**3
+    assert of_purpose(once(plan), "other region: transfer") == pytest.approx(gb * 0.02, rel=0.01)
+    kept = monthly(plan, DEPLOYED)
+    assert of_purpose(kept, "other region: archives") == pytest.approx(of_purpose(kept, "archives"))
+
+
+def test_files_that_are_downloaded_leave_aws_and_are_put_nowhere() -> None:
+    into, out = (restoring_at_random(replace(PLAN, downloaded=given), 1_000) for given in (False, True))
+    assert of_purpose(out, "restores: download") == pytest.approx(1_000 * 101_310 / 1024**3 * 0.09, rel=0.01)
+    assert of_purpose(out, "restores: writing") == 0 < of_purpose(into, "restores: writing")
+
+
+def test_what_neve_itself_takes_for_a_restore_is_as_measured() -> None:
+    # docs/benchmarks.md, (j): dollars per million files that neve's own part comes to, 100 and 3 out of each archive.
+    for archives, measured in ((10_000, 9.48 - 8.60), (333_333, 126.43 - 117.17)):
+        uses = restoring(PLAN, archives=archives, archive_bytes=26_600_000, files=MILLION, file_bytes=101_000)
+        own = [use for use in uses if use.charge not in S3_CHARGES]
+        assert usd(own) == pytest.approx(measured, rel=0.1)
+
+
+def test_redirects_cost_a_read_and_some_milliseconds_each() -> None:
+    uses = monthly(replace(PLAN, redirects_per_month=MILLION), DEPLOYED)
+    assert 0.5 < of_purpose(uses, "redirects") < 1.5
+    assert of_purpose(monthly(PLAN, DEPLOYED), "redirects") == 0
+
+
+def test_what_a_deployment_costs_by_itself_has_its_metrics_and_what_its_schedules_set_going() -> None:
+    by_purpose = {use.purpose: use for use in standing(DEPLOYED)}
+    assert by_purpose["metrics"].quantity == DEPLOYED.idle_metrics
+    assert by_purpose["scheduled: messages"].quantity == 3 * 60_000
+    [in_use] = [use for use in monthly(PLAN, DEPLOYED) if use.purpose == "metrics in use"]
+    assert in_use.quantity == DEPLOYED.metrics - DEPLOYED.idle_metrics
+
+
+def test_the_other_ways_are_compared_with_the_second_copy_alone() -> None:
+    whole = replace(PLAN, offloaded=True, other_region=True, redirects_per_month=MILLION)
+    assert ways(whole, DEPLOYED)[0] == ways(PLAN, DEPLOYED)[0]
 
 
 def test_a_handful_of_files_is_one_archive() -> None:

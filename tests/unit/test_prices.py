@@ -66,6 +66,21 @@ def test_three_million_invocations_of_a_second_at_512_mb_cost_what_the_page_of_l
     assert round(US_EAST_1.usd(Charge.LAMBDA_REQUEST, 2 * MILLION), 2) == 0.40
 
 
+def test_a_key_and_two_million_requests_cost_what_the_page_of_kms_says() -> None:
+    # AWS KMS pricing page, example 1: 10,000 files encrypted and read 2,000,000 times, less 20,000 free requests.
+    requests = US_EAST_1.usd(Charge.KMS_REQUEST, 2_010_000 - 20_000)
+    assert round(requests, 2) == 5.97
+    assert round(requests + US_EAST_1.usd(Charge.KMS_KEY_MONTH, 1), 2) == 6.97
+
+
+def test_metrics_and_logs_cost_what_the_page_of_cloudwatch_says() -> None:
+    # CloudWatch pricing page, examples "Detailed monitoring" (7 metrics of 10 instances) and "Monitoring with logs"
+    # (30 GB taken in and 6 GB kept, less 5 GB free of each).
+    assert round(US_EAST_1.usd(Charge.METRIC_MONTH, 70), 2) == 21.00
+    logs = US_EAST_1.usd(Charge.LOG_GB, 30 - 5) + US_EAST_1.usd(Charge.LOG_GB_MONTH, 6 - 5)
+    assert round(logs, 2) == 12.53
+
+
 # -- Lists and bills -------------------------------------------------------------------------------------------------
 
 

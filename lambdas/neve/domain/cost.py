@@ -1,7 +1,8 @@
 """What archiving costs: the bill of what was counted, and what full bundles take.
 
 In scope is what varies with the number of files, from the content bucket's event to `archived`: requests and Lambda
-time. Storage, logs, and what a month costs without any file are not.
+time. Storage, and what a month costs without any file, are not. What is logged, and what offloading takes, is reckoned
+apart.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neve.domain.large import SINGLE_COPY_BYTES, ranges
 from neve.domain.metering import MESSAGES_A_REQUEST
-from neve.domain.prices import MILLION, Charge, Use
+from neve.domain.prices import GB, MILLION, Charge, Use
+from neve.domain.thaw import DAYS_A_MONTH, needs_thaw
+from neve.domain.upload import LOOK_BYTES
 
 
 def archive_put(storage_class: str) -> Charge:
@@ -196,9 +200,11 @@ class Workload:
         return WRITE_S + self.bundled * (WRITE_MEMBER_S + 2 * self.file_bytes / WRITE_BYTES_PER_S)
 
 
-def arriving(files_per_s: float, *, announced: bool = False, **known: Any) -> Workload:
-    """Files that arrive at this rate; `known` is what else is known of the Workload."""
-    batch = round(files_per_s * COLLECT_WINDOW_S / COLLECT_POLLERS) if math.isfinite(files_per_s) else MOST_BATCHED
+def arriving(
+    files_per_s: float, *, announced: bool = False, window_s: float = COLLECT_WINDOW_S, **known: Any
+) -> Workload:
+    """Files that arrive at this rate, gathered for `window_s`; `known` is what else is known of the Workload."""
+    batch = round(files_per_s * window_s / COLLECT_POLLERS) if math.isfinite(files_per_s) else MOST_BATCHED
     handed = ANNOUNCED_A_MESSAGE if announced else min(max(1, batch), MOST_BATCHED)
     return Workload(files_per_s=files_per_s, batch_files=handed, announced=announced, **known)
 
@@ -263,6 +269,8 @@ def copying(files: float, *, parts: int, storage_class: str, announced: bool = F
     """What archiving `files` takes that S3 copies itself, each in so many parts; 1: by one request."""
     into_class = archive_put(storage_class)
     copies = 1 if parts == 1 else parts + 2
+    # S3 user guide, "Multipart upload and pricing": what is on its way into these classes is charged as STANDARD.
+    on_the_way = Charge.S3_PUT if needs_thaw(storage_class) else into_class
     return [
         *(_announced(files) if announced else _events(files)),
         _hidden("receiving and deleting requests to copy", Charge.SQS_REQUEST, 2 * files, "one message at a time"),
@@ -273,13 +281,98 @@ def copying(files: float, *, parts: int, storage_class: str, announced: bool = F
         Use(
             purpose="archives",
             charge=into_class,
-            quantity=files * copies,
-            rule="one COPY a file" if parts == 1 else f"{parts} parts, opened and completed",
+            quantity=files,
+            rule="one COPY a file" if parts == 1 else "completed once each",
+        ),
+        Use(
+            purpose="parts of archives",
+            charge=on_the_way,
+            quantity=files * (copies - 1),
+            rule=f"opened, and copied in {parts} parts each",
         ),
         Use(purpose="manifests", charge=Charge.S3_PUT, quantity=files, rule="one PUT for each archive"),
         _writes("rows", files * COPY_ROW_UNITS, f"{COPY_ROW_UNITS} units for bundle, archive and file"),
         _reads("rows", files * 3, "bundle, part and file"),
     ]
+
+
+INVOCATION_LOG_BYTES = 2_000
+LINE_BYTES = 400
+"""What an invocation logs: three lines of Lambda's own, its outcome, its metrics, its ledger; and a line for a file.
+CloudWatch adds 26 bytes to each line. Measured on lines as they are logged."""
+LOG_MONTHS = 3
+LOG_STORED = 0.2
+"""Log groups keep lines for three months; CloudWatch compresses them. Source: CloudWatch pricing page, example
+"Monitoring with logs": 30 GB come to 6."""
+
+
+def logged(invocations: float, lines: float = 0) -> list[Use]:
+    """What the logs of so many invocations take, with so many lines that tell of a file each."""
+    gb = (invocations * INVOCATION_LOG_BYTES + lines * LINE_BYTES) / GB
+    return [
+        Use(
+            purpose="logs",
+            charge=Charge.LOG_GB,
+            quantity=gb,
+            rule=f"{INVOCATION_LOG_BYTES:,} bytes an invocation" + (f", {LINE_BYTES} a line" if lines else ""),
+            unseen=True,
+        ),
+        Use(
+            purpose="logs kept",
+            charge=Charge.LOG_GB_MONTH,
+            quantity=gb * LOG_STORED * LOG_MONTHS,
+            rule=f"{LOG_MONTHS} months, compressed to a fifth",
+            unseen=True,
+        ),
+    ]
+
+
+UPLOADS_A_BATCH = 10
+COPY_UPLOAD_GB_S = 0.1 * 512 / 1024
+RELEASE_UPLOAD_GB_S = 0.05 * 256 / 1024
+"""Of an upload: four requests of CopyUpload one after the other, three of ReleaseUpload."""
+
+
+def offloading(files: float, size_bytes: int, *, attic_days: int) -> list[Use]:
+    """What moving `files` of this size from the uploads bucket takes, the agent's PUT not among it.
+
+    An upload that was let go stays in the attic: it is paid for twice so long.
+    """
+    parts = 1 if size_bytes <= SINGLE_COPY_BYTES else len(ranges(size_bytes)) + 2
+    looks = 2 if size_bytes >= LOOK_BYTES else 1
+    requests = [
+        _hidden("S3's events to the uploads queue", Charge.SQS_REQUEST, files, "S3 sends one message for each upload"),
+        _hidden(
+            "receiving and deleting messages",
+            Charge.SQS_REQUEST,
+            4 * files / UPLOADS_A_BATCH,
+            "the event, and the message that lets the upload go, ten in a request",
+        ),
+        Use(purpose="messages to let uploads go", charge=Charge.SQS_REQUEST, quantity=files, rule="one a file"),
+        Use(purpose="copies", charge=Charge.S3_PUT, quantity=files * parts, rule="one COPY a file, or its parts"),
+        Use(
+            purpose="looking at uploads and copies",
+            charge=Charge.S3_GET,
+            quantity=files * looks,
+            rule=f"a HEAD before it is let go, and one before it is copied from {LOOK_BYTES // 1024} KB on",
+        ),
+        _reads("pointers", 2 * files, "consistent, before the copy and before it is let go"),
+        _writes("pointers", files, "one unit a row"),
+        _hidden("invocations", Charge.LAMBDA_REQUEST, 2 * files / UPLOADS_A_BATCH, "ten uploads at a time"),
+        _hidden(
+            "time of the functions",
+            Charge.LAMBDA_GB_SECOND,
+            files * (COPY_UPLOAD_GB_S + RELEASE_UPLOAD_GB_S),
+            "0.1 s of CopyUpload and 0.05 s of ReleaseUpload an upload",
+        ),
+        Use(
+            purpose="attic",
+            charge=Charge.S3_STANDARD_GB_MONTH,
+            quantity=files * size_bytes / GB * attic_days / DAYS_A_MONTH,
+            rule=f"{attic_days} days at the rate of STANDARD",
+        ),
+    ]
+    return [*requests, *logged(2 * files / UPLOADS_A_BATCH, lines=2 * files)]
 
 
 def floor(work: Workload, files: float = MILLION) -> list[Use]:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from neve.domain.cost import ANNOUNCED_A_MESSAGE, Workload, archiving, arriving, copying
+from neve.domain import cost
+from neve.domain.cost import ANNOUNCED_A_MESSAGE, COLLECT_WINDOW_S, Workload, archiving, arriving, copying, logged
 from neve.domain.large import SINGLE_COPY_BYTES, ranges
 from neve.domain.metering import MONITORED_BYTES, TERMS, Class, early_days, stored
 from neve.domain.prices import GB, HOURS_A_MONTH, MILLION, Bill, Charge, PriceList, Use
@@ -27,6 +28,7 @@ MANIFEST_MEMBER_BYTES = 535
 MANIFEST_BYTES = 250
 FILE_ROW_BYTES = 320
 ARCHIVE_ROW_BYTES = 600
+POINTER_ROW_BYTES = 400
 """Rows as DynamoDB counts them for storage: names, values, and 100 bytes for the item."""
 
 AUDIT_WRITE_UNITS = 12
@@ -36,6 +38,25 @@ AUDIT_GB = 1769 / 1024
 its two invocations. The bytes come on top, at the network of one environment."""
 NETWORK_BYTES_PER_S = 75_000_000
 
+RESTORE_ARCHIVE_WRITE_UNITS = 25
+RESTORE_ARCHIVE_READ_UNITS = 7
+RESTORE_ARCHIVE_SQS_REQUESTS = 2
+RESTORE_ARCHIVE_GB_S = 0.6
+RESTORE_FILE_WRITE_UNITS = 0.4
+RESTORE_FILE_READ_UNITS = 1
+RESTORE_FILE_GB_S = 0.019
+"""What neve itself takes for each archive and each file of a restore. Measured: docs/benchmarks.md, (j)."""
+
+SCHEDULED_SQS_REQUESTS = 3
+SCHEDULED_READ_UNITS = 2
+SCHEDULED_GB_S = 0.2 * 0.5
+"""What a function takes that a schedule asks for and that finds nothing to do; its message is sent, received, deleted.
+"""
+
+RESOLVE_GB_S = 0.03 * 1
+RESOLVE_LINE_BYTES = 600
+"""Resolve: one read of the pointer, and its metric; most visitors are answered by the CDN and do not come so far."""
+
 POLLERS = 5
 POLL_S = 20
 """An idle mapping polls its queue with five pollers, each of which waits 20 seconds. Source: Lambda developer guide,
@@ -44,18 +65,62 @@ POLL_S = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Deployed:
-    """What a deployment costs whether or not there are files: mappings that poll, alarms, messages of schedules.
+    """What a deployment costs whether or not there are files: mappings that poll, alarms, metrics, schedules.
 
-    CloudWatch charges an alarm for each metric that it looks at: `alarms` counts those.
+    CloudWatch charges an alarm for each metric that it looks at: `alarms` counts those. It charges a custom metric by
+    the hours in which it is reported: `idle_metrics` always are, `metrics` while files come and audits run.
     """
 
     mappings: int
     alarms: int
     scheduled_per_month: float
+    metrics: int
+    idle_metrics: int
 
 
-DEPLOYED = Deployed(mappings=17, alarms=89, scheduled_per_month=60_000)
-"""The stacks as they are by default; a test holds them against the templates."""
+IDLE_METRICS: dict[str, tuple[str, ...]] = {
+    "Ledger": (
+        "DYNAMODB_READ_UNIT",
+        "DYNAMODB_WRITE_UNIT",
+        "imputed_LAMBDA_GB_SECOND",
+        "imputed_LAMBDA_REQUEST",
+        "imputed_SQS_REQUEST",
+    ),
+    "StartAudit": ("nothing_to_audit",),
+}
+METRICS: dict[str, tuple[str, ...]] = {
+    "Collect": ("collected",),
+    "WriteArchive": ("archived", "archived_bytes", "lag_s"),
+    "StartAudit": ("drawn", "source_bytes"),
+    "VerifyAudit": ("audited", "audited_bytes"),
+    "Ledger": (
+        *IDLE_METRICS["Ledger"],
+        "GLACIER_BULK_GB",
+        "GLACIER_BULK_REQUEST",
+        "S3_GET",
+        "S3_PUT",
+        "S3_PUT_GLACIER",
+        "SQS_REQUEST",
+        "imputed_DYNAMODB_WRITE_UNIT",
+        "imputed_SNS_PUBLISH",
+    ),
+}
+OFFLOAD_METRICS: dict[str, tuple[str, ...]] = {
+    "CopyUpload": ("copied", "copied_bytes", "lag_s"),
+    "ReleaseUpload": ("released",),
+}
+"""Custom metrics by the function that reports them every hour: without any file, while files come and audits run, and
+what offloading adds. What is reported once a day or less, or only if something is wrong, costs next to nothing."""
+
+
+def _many(metrics: dict[str, tuple[str, ...]]) -> int:
+    return sum(len(names) for names in metrics.values())
+
+
+DEPLOYED = Deployed(
+    mappings=17, alarms=92, scheduled_per_month=60_000, metrics=_many(METRICS), idle_metrics=_many(IDLE_METRICS)
+)
+"""The stacks as they are by default; tests hold them against the templates and the functions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +178,9 @@ class Plan:
     """A collection, and how neve is set to keep it.
 
     `files_per_s` is how fast files arrive while the collection is archived; `restored_per_month` files are restored one
-    by one, each from an archive of its own; a horizon of 0 days is no rolling audit. `announced`: by a backfill,
-    so that S3 sends no event.
+    by one, each from an archive of its own, and leave AWS if `downloaded`; a horizon of 0 days is no rolling audit.
+    `announced`: files come by a backfill, so that S3 sends no event. `offloaded`: they come by the uploads bucket.
+    `redirects_per_month` are requests that Resolve answers. `other_region`: each archive is written there as well.
     """
 
     sizes: Sizes
@@ -128,6 +194,12 @@ class Plan:
     audit_horizon_days: int = 365
     audit_tier: Tier = Tier.BULK
     announced: bool = False
+    collect_window_s: int = COLLECT_WINDOW_S
+    downloaded: bool = False
+    offloaded: bool = False
+    attic_days: int = 30
+    redirects_per_month: float = 0
+    other_region: bool = False
 
     @property
     def small(self) -> tuple[tuple[int, float], ...]:
@@ -148,6 +220,7 @@ class Plan:
         return arriving(
             self.files_per_s * files / self.sizes.files,
             announced=self.announced,
+            window_s=self.collect_window_s,
             file_bytes=max(1, round(sum(size * count for size, count in self.small) / files)),
             target_bytes=self.target_bytes,
             max_members=min(self.max_members, math.ceil(files)),
@@ -172,14 +245,45 @@ class Plan:
 
 
 def once(plan: Plan) -> list[Use]:
-    """What archiving the collection takes: variable requests and Lambda time."""
+    """What archiving the collection takes: variable requests, Lambda time and logs."""
     uses: list[Use] = []
     if work := plan.bundled:
         uses += archiving(work, sum(count for _, count in plan.small))
     for size, count in plan.large:
         parts = 1 if size <= SINGLE_COPY_BYTES else len(ranges(size))
         uses += copying(count, parts=parts, storage_class=plan.storage_class.value, announced=plan.announced)
+    invocations = sum(use.quantity for use in uses if use.charge is Charge.LAMBDA_REQUEST)
+    uses += logged(invocations)
+    if plan.other_region:
+        uses += _elsewhere(plan)
     return _added(uses)
+
+
+def _elsewhere(plan: Plan) -> list[Use]:
+    """Writing each archive and its manifest in another region as well. Storage there is at the prices of this one.
+
+    S3's own replication takes nothing out of GLACIER and DEEP_ARCHIVE: what writes there pays for it as here. Source:
+    S3 user guide, "What does Amazon S3 replicate?".
+    """
+    uses: list[Use] = []
+    for archives, each, files in plan.archives:
+        size_bytes = archives * (each + files * MANIFEST_MEMBER_BYTES + MANIFEST_BYTES)
+        uses += [
+            Use(purpose="other region: transfer", charge=Charge.OTHER_REGION_GB, quantity=size_bytes / GB),
+            Use(purpose="other region: archives", charge=TERMS[plan.storage_class].put, quantity=archives),
+            Use(purpose="other region: manifests", charge=Charge.S3_PUT, quantity=archives),
+        ]
+    return uses
+
+
+def offloading(plan: Plan) -> list[Use]:
+    """What moving the collection out of the uploads bucket takes, before it is archived; nothing unless `offloaded`."""
+    if not plan.offloaded:
+        return []
+    uses: list[Use] = []
+    for size, count in plan.sizes.counts:
+        uses += cost.offloading(count, size, attic_days=plan.attic_days)
+    return _added(replace(use, purpose=f"offload: {use.purpose}") for use in uses)
 
 
 BACKFILL_WRITERS = 10
@@ -269,16 +373,47 @@ def monthly(plan: Plan, deployed: Deployed) -> list[Use]:
         manifest_bytes = files * MANIFEST_MEMBER_BYTES + MANIFEST_BYTES
         uses += stored("archives", plan.storage_class, objects=archives, object_bytes=each)
         uses += stored("manifests", Class.STANDARD, objects=archives, object_bytes=manifest_bytes)
-        uses += _rows(archives * (files * FILE_ROW_BYTES + ARCHIVE_ROW_BYTES))
+        uses += _rows("index", archives * (files * FILE_ROW_BYTES + ARCHIVE_ROW_BYTES))
         uses += _audits(plan, archives, each, files)
-    return _added([*uses, *_restores(plan), *_fixed(deployed)])
+        if plan.other_region:
+            uses += stored("other region: archives", plan.storage_class, objects=archives, object_bytes=each)
+            uses += stored("other region: manifests", Class.STANDARD, objects=archives, object_bytes=manifest_bytes)
+    if plan.offloaded:
+        uses += _rows("pointers", plan.sizes.files * POINTER_ROW_BYTES)
+        uses.append(_metrics("metrics of offloading", _many(OFFLOAD_METRICS), "while files come"))
+    in_use = _metrics("metrics in use", deployed.metrics - deployed.idle_metrics, "while files come and audits run")
+    return _added([*uses, *_restores(plan), *_redirects(plan), in_use, *standing(deployed)])
 
 
-def _rows(size_bytes: float) -> list[Use]:
+def _rows(what: str, size_bytes: float) -> list[Use]:
     return [
-        Use(purpose="rows of the index", charge=Charge.DYNAMODB_GB_MONTH, quantity=size_bytes / GB),
-        Use(purpose="rows, for recovery", charge=Charge.DYNAMODB_PITR_GB_MONTH, quantity=size_bytes / GB),
+        Use(purpose=f"rows of the {what}", charge=Charge.DYNAMODB_GB_MONTH, quantity=size_bytes / GB),
+        Use(
+            purpose=f"rows of the {what}, for recovery", charge=Charge.DYNAMODB_PITR_GB_MONTH, quantity=size_bytes / GB
+        ),
     ]
+
+
+def _redirects(plan: Plan) -> list[Use]:
+    """What Resolve takes. CloudFront before it is charged by where visitors are, and is not in neve's prices."""
+    redirects = plan.redirects_per_month
+    gb = redirects * RESOLVE_LINE_BYTES / GB
+    return [
+        Use(purpose="redirects", charge=Charge.LAMBDA_REQUEST, quantity=redirects, rule="one each", unseen=True),
+        Use(
+            purpose="redirects: time of Resolve",
+            charge=Charge.LAMBDA_GB_SECOND,
+            quantity=redirects * RESOLVE_GB_S,
+            rule="30 ms each, with 1 GB",
+            unseen=True,
+        ),
+        Use(purpose="redirects: pointers", charge=Charge.DYNAMODB_READ_UNIT, quantity=redirects, rule="consistent"),
+        Use(purpose="redirects: logs", charge=Charge.LOG_GB, quantity=gb, rule="a metric each", unseen=True),
+    ]
+
+
+def _metrics(purpose: str, number: int, when: str) -> Use:
+    return Use(purpose=purpose, charge=Charge.METRIC_MONTH, quantity=number, rule=f"reported every hour {when}")
 
 
 def _audits(plan: Plan, archives: float, each: float, files: float) -> list[Use]:
@@ -318,15 +453,53 @@ def _restores(plan: Plan) -> list[Use]:
 
 
 def restoring(plan: Plan, *, archives: float, archive_bytes: float, files: float, file_bytes: float) -> list[Use]:
-    """What restoring `files` takes that lie in so many archives, thawed for a day."""
+    """What restoring `files` takes that lie in so many archives, thawed for a day.
+
+    Files that are downloaded are not put anywhere, and leave AWS.
+    """
     tier = offered_tier(plan.storage_class.value, plan.restore_tier)
-    thawed = archives * archive_bytes
+    thawed, wanted = archives * archive_bytes, files * file_bytes
+    writes = 0 if plan.downloaded else files
+    uses = [
+        *thaw_uses(plan.storage_class.value, tier, days=1, archives=archives, size_bytes=thawed),
+        *read_uses(plan.storage_class.value, reads=files, writes=writes, size_bytes=wanted),
+        *_restored_by_neve(archives, files),
+    ]
+    if plan.downloaded:
+        uses.append(Use(purpose="download", charge=Charge.INTERNET_GB, quantity=wanted / GB, rule="to the internet"))
+    return [replace(use, purpose=f"restores: {use.purpose}") for use in uses]
+
+
+def _restored_by_neve(archives: float, files: float) -> list[Use]:
+    """What neve's own part in a restore takes, besides what S3 charges."""
+    by = "for each archive, and each file"
     return [
-        replace(use, purpose=f"restores: {use.purpose}")
-        for use in (
-            *thaw_uses(plan.storage_class.value, tier, days=1, archives=archives, size_bytes=thawed),
-            *read_uses(plan.storage_class.value, reads=files, writes=files, size_bytes=files * file_bytes),
-        )
+        Use(
+            purpose="rows",
+            charge=Charge.DYNAMODB_WRITE_UNIT,
+            quantity=archives * RESTORE_ARCHIVE_WRITE_UNITS + files * RESTORE_FILE_WRITE_UNITS,
+            rule=f"{RESTORE_ARCHIVE_WRITE_UNITS} units and {RESTORE_FILE_WRITE_UNITS} {by}",
+        ),
+        Use(
+            purpose="look-ups",
+            charge=Charge.DYNAMODB_READ_UNIT,
+            quantity=archives * RESTORE_ARCHIVE_READ_UNITS + files * RESTORE_FILE_READ_UNITS,
+            rule=f"{RESTORE_ARCHIVE_READ_UNITS} units and {RESTORE_FILE_READ_UNITS} {by}",
+        ),
+        Use(
+            purpose="messages",
+            charge=Charge.SQS_REQUEST,
+            quantity=archives * RESTORE_ARCHIVE_SQS_REQUESTS,
+            rule="that an archive is thawed",
+            unseen=True,
+        ),
+        Use(
+            purpose="time of the functions",
+            charge=Charge.LAMBDA_GB_SECOND,
+            quantity=archives * RESTORE_ARCHIVE_GB_S + files * RESTORE_FILE_GB_S,
+            rule=f"{RESTORE_ARCHIVE_GB_S} GB-s and {RESTORE_FILE_GB_S} {by}",
+            unseen=True,
+        ),
     ]
 
 
@@ -355,7 +528,17 @@ def restoring_at_random(plan: Plan, files: float) -> list[Use]:
     return _added(uses)
 
 
-def _fixed(deployed: Deployed) -> list[Use]:
+def standing(deployed: Deployed) -> list[Use]:
+    """What a deployment takes in a month, files or none."""
+    return [
+        *idle(deployed),
+        *_scheduled(deployed.scheduled_per_month),
+        _metrics("metrics", deployed.idle_metrics, "in any case"),
+    ]
+
+
+def idle(deployed: Deployed) -> list[Use]:
+    """What of it no function is invoked for: no ledger tells of that."""
     polls = deployed.mappings * POLLERS * MONTH_S / POLL_S
     return [
         Use(
@@ -373,13 +556,40 @@ def _fixed(deployed: Deployed) -> list[Use]:
             rule="each sends a message",
             unseen=True,
         ),
+    ]
+
+
+def _scheduled(times: float) -> list[Use]:
+    """What the functions take that schedules ask for, if they find nothing to do."""
+    return [
         Use(
-            purpose="invocations by schedules",
+            purpose="scheduled: messages",
+            charge=Charge.SQS_REQUEST,
+            quantity=times * SCHEDULED_SQS_REQUESTS,
+            rule="each sent, received and deleted",
+            unseen=True,
+        ),
+        Use(
+            purpose="scheduled: invocations",
             charge=Charge.LAMBDA_REQUEST,
-            quantity=deployed.scheduled_per_month,
+            quantity=times,
             rule="one for each message",
             unseen=True,
         ),
+        Use(
+            purpose="scheduled: time of the functions",
+            charge=Charge.LAMBDA_GB_SECOND,
+            quantity=times * SCHEDULED_GB_S,
+            rule="0.2 s each, with 512 MB",
+            unseen=True,
+        ),
+        Use(
+            purpose="scheduled: look-ups",
+            charge=Charge.DYNAMODB_READ_UNIT,
+            quantity=times * SCHEDULED_READ_UNITS,
+            rule=f"{SCHEDULED_READ_UNITS} units each",
+        ),
+        *(replace(use, purpose=f"scheduled: {use.purpose}") for use in logged(times)),
     ]
 
 
@@ -401,7 +611,8 @@ class Way:
 
 
 def ways(plan: Plan, deployed: Deployed) -> list[Way]:
-    """neve first, then what a person would pick instead, each for the same files."""
+    """neve first, then what a person would pick instead, each for the same files: a second copy and nothing besides."""
+    plan = replace(plan, offloaded=False, redirects_per_month=0, other_region=False)
     return [
         Way(name=f"neve, {plan.storage_class}", once=tuple(once(plan)), monthly=tuple(monthly(plan, deployed))),
         _one_by_one(plan.sizes, plan.storage_class, f"each file by itself, {plan.storage_class}"),
