@@ -8,20 +8,23 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neve_cli import output
+from neve_cli import cost_actual, output
+from neve_cli.cost_bills import items, listed_in, origin, tell_bill
 from neve_cli.cost_options import Collection, Keeping, Months, Prices, TargetSize
 from neve_cli.options import AsJson, grouped
 from neve_cli.text import exactly, safe, size, span, usd
 
 if TYPE_CHECKING:
     from neve.domain.forecast import Plan
-    from neve.domain.prices import Bill, PriceList, Use
+    from neve.domain.prices import PriceList
 
 app = typer.Typer(no_args_is_help=True, help="What it costs, before you do it.")
+
+app.command()(cost_actual.actual)
 
 _TIERS = ("bulk", "standard", "expedited")
 BAR = 40
@@ -45,9 +48,10 @@ def estimate(
     from neve.domain import forecast  # noqa: PLC0415
     from neve.domain.prices import Bill  # noqa: PLC0415
 
-    listed = _prices(prices)
+    listed = listed_in(prices)
     plan = keeping.of(collection.plan(target_size))
     begun = Bill(prices=listed, uses=tuple(forecast.once(plan)))
+    moved = Bill(prices=listed, uses=tuple(forecast.offloading(plan)))
     kept = Bill(prices=listed, uses=tuple(forecast.monthly(plan, forecast.DEPLOYED)))
     several = forecast.ways(plan, forecast.DEPLOYED)
     per_million = forecast.per_million(begun.uses, listed, plan.sizes.files)
@@ -61,10 +65,11 @@ def estimate(
                 "archives": sum(archives for archives, _, _ in plan.archives),
                 "per_million_files_usd": per_million,
                 "once_usd": begun.usd,
+                "offload_usd": moved.usd,
                 "monthly_usd": kept.usd,
                 "months": months,
                 "cheapest_max_age_s": age_s,
-                "items": [*_items(begun, "once"), *_items(kept, "monthly")],
+                "items": [*items(begun, "once"), *items(moved, "offload"), *items(kept, "monthly")],
                 "ways": [
                     {
                         "name": way.name,
@@ -75,15 +80,19 @@ def estimate(
                     }
                     for way in several
                 ],
-                "prices": _of(listed),
+                "prices": origin(listed),
             }
         )
         return
     _tell_collection(plan)
     typer.echo(f"\nOnce: archiving them  {usd(begun.usd)}, that is {usd(per_million)} for a million files")
-    _tell_bill(begun)
+    tell_bill(begun)
+    if plan.offloaded:
+        per_upload = forecast.per_million(moved.uses, listed, plan.sizes.files)
+        typer.echo(f"\nOnce: moving them  {usd(moved.usd)}, that is {usd(per_upload)} for a million uploads")
+        tell_bill(moved)
     typer.echo(f"\nEvery month: keeping them  {usd(kept.usd)}")
-    _tell_bill(kept)
+    tell_bill(kept)
     typer.echo(f"\nThe same second copy, {months} months")
     rows = [
         (
@@ -119,7 +128,7 @@ def bundle_size(
     """Compare sizes of archives: what each costs over a term, and what a restore of one file thaws."""
     from neve.domain import forecast  # noqa: PLC0415
 
-    listed = _prices(prices)
+    listed = listed_in(prices)
     plan = keeping.of(collection.plan())
     found = forecast.targets(plan, forecast.DEPLOYED, listed, months=months)
     chosen = forecast.best(found)
@@ -144,7 +153,7 @@ def bundle_size(
                     }
                     for each in found
                 ],
-                "prices": _of(listed),
+                "prices": origin(listed),
             }
         )
         return
@@ -178,6 +187,7 @@ def restore(
     wanted: Annotated[str, typer.Argument(help="How many files to restore, picked by chance.")],
     *,
     collection: Collection,
+    download: Annotated[bool, typer.Option("--download", help="They are downloaded, and leave AWS.")] = False,
     target_size: TargetSize = "25MiB",
     prices: Prices = None,
     as_json: AsJson = False,
@@ -191,8 +201,8 @@ def restore(
     from neve.domain.thaw import Tier, offered, promise  # noqa: PLC0415
     from neve_cli.cost_sizes import count  # noqa: PLC0415
 
-    listed = _prices(prices)
-    plan = collection.plan(target_size)
+    listed = listed_in(prices)
+    plan = replace(collection.plan(target_size), downloaded=download)
     number = min(count(wanted), plan.sizes.files)
     archives = forecast.met(plan, number)
     tiers = [Tier(name) for name in _TIERS if offered(plan.storage_class, Tier(name))]
@@ -209,11 +219,11 @@ def restore(
                     tier.value: {
                         "usd": bill.usd,
                         "promised_s": promise(plan.storage_class, tier).total_seconds(),
-                        "items": _items(bill, "once"),
+                        "items": items(bill, "once"),
                     }
                     for tier, bill in bills.items()
                 },
-                "prices": _of(listed),
+                "prices": origin(listed),
             }
         )
         return
@@ -249,7 +259,7 @@ def delete(
     from neve.domain.prices import Bill  # noqa: PLC0415
     from neve.domain.thaw import DAYS_A_MONTH  # noqa: PLC0415
 
-    listed = _prices(prices)
+    listed = listed_in(prices)
     plan = collection.plan(target_size)
     fee = Bill(prices=listed, uses=tuple(forecast.deleting(plan, kept_days=kept_days)))
     least_days = TERMS[plan.storage_class].least_days
@@ -268,9 +278,9 @@ def delete(
                 "fee_usd": fee.usd,
                 "least_days": least_days,
                 "kept_days": kept_days,
-                "items": _items(fee, "once"),
+                "items": items(fee, "once"),
                 "dump_of_1_gb_usd": {plan.storage_class: here, "STANDARD": standard},
-                "prices": _of(listed),
+                "prices": origin(listed),
             }
         )
         return
@@ -279,7 +289,7 @@ def delete(
         f"\nDeleted after {kept_days:g} days: {usd(fee.usd)} on top, since {plan.storage_class} counts "
         f"{least_days} days"
     )
-    _tell_bill(fee)
+    tell_bill(fee)
     cheaper = plan.storage_class if here <= standard else "STANDARD"
     typer.echo(
         f"\nA daily dump of 1 GB that is kept for {kept_days:g} days comes to {usd(here)} in {plan.storage_class} and "
@@ -311,7 +321,7 @@ def show_prices(
     """
     from neve.domain.prices import render_prices  # noqa: PLC0415
 
-    listed = _prices(prices)
+    listed = listed_in(prices)
     if not ask and (region or output_file):
         raise typer.BadParameter("--region and --output go with --update")
     if ask:
@@ -342,37 +352,6 @@ def _updated(listed: PriceList, region: str | None, path: Path | None, *, quiet:
     return updated.prices
 
 
-def _prices(path: Path | None) -> PriceList:
-    from neve.domain.prices import US_EAST_1, parse_prices  # noqa: PLC0415
-    from neve.errors import PricesInvalid  # noqa: PLC0415
-
-    if path is None:
-        return US_EAST_1
-    try:
-        return parse_prices(path.read_text())
-    except (OSError, PricesInvalid, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{path}: {error}", param_hint="--prices") from error
-
-
-def _of(listed: PriceList) -> dict[str, str]:
-    return {"region": listed.region, "checked": listed.checked}
-
-
-def _items(bill: Bill, when: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "when": when,
-            "purpose": use.purpose,
-            "charge": use.charge.name,
-            "quantity": use.quantity,
-            "usd": bill.usd_of(use),
-            "imputed": use.unseen,
-            "rule": use.rule,
-        }
-        for use in bill.uses
-    ]
-
-
 def _tell_collection(plan: Plan, *, with_archives: bool = True) -> None:
     archives = sum(number for number, _, _ in plan.archives)
     line = f"{plan.sizes.files:,.0f} files, {size(plan.sizes.size_bytes)}"
@@ -383,21 +362,9 @@ def _tell_collection(plan: Plan, *, with_archives: bool = True) -> None:
     typer.echo(line)
 
 
-def _tell_bill(bill: Bill) -> None:
-    def row(use: Use) -> tuple[str, str, str, str]:
-        return (
-            usd(bill.usd_of(use)),
-            f"{use.quantity:,.0f}" if use.quantity >= 10 else f"{use.quantity:.2g}",
-            use.charge,
-            (f"{use.purpose}{' (imputed)' if use.unseen else ''}{f': {use.rule}' if use.rule else ''}"),
-        )
-
-    dearest = sorted(bill.uses, key=bill.usd_of, reverse=True)
-    output.table(("", "units", "of", "for"), [row(use) for use in dearest], right=frozenset({0, 1}))
-
-
 def _tell_prices(listed: PriceList) -> None:
     typer.echo(
-        f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}, without free tiers. The content bucket, "
-        "offloading, transfer, logs and custom metrics are not in it. (imputed): no SDK sees it, a rule says how much."
+        f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}, without free tiers. KMS costs nothing: nothing is "
+        "under a key of your own. Not in it: the content bucket, CloudFront, retries. (imputed): no SDK sees it, a "
+        "rule says how much."
     )

@@ -44,9 +44,9 @@ class Updated:
 
 def client() -> PricingClient:
     """The client of the Price List."""
-    import boto3  # noqa: PLC0415  # --help must not wait for botocore
+    from neve_cli.stack import watched_session  # noqa: PLC0415
 
-    return boto3.client("pricing", region_name=ENDPOINT)
+    return watched_session().client("pricing", region_name=ENDPOINT)
 
 
 def update(pricing: PricingClient, standing: PriceList, region: str, now: datetime) -> Updated:

@@ -114,12 +114,11 @@ def _inventoried(place: str) -> Iterator[int]:
     Delete markers are left out, and what drills have put there, as Collect leaves it out. How far it is goes to stderr:
     a report of a billion versions is read for hours.
     """
-    import boto3  # noqa: PLC0415  # --help must not wait for botocore
-
-    from neve.aws.inventory import S3Inventory  # noqa: PLC0415
+    from neve.aws.inventory import S3Inventory  # noqa: PLC0415  # --help must not wait for botocore
     from neve.domain.events import DRILL_PREFIX  # noqa: PLC0415
+    from neve_cli.stack import watched_session  # noqa: PLC0415
 
-    inventory = S3Inventory(boto3.client("s3"), place, _source(place))
+    inventory = S3Inventory(watched_session().client("s3"), place, _source(place))
     report = inventory.newest()
     typer.echo(f"{safe(report.manifest)}: {counted(report.files, 'data file')}", err=True)
     versions = 0

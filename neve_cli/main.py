@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -25,6 +26,7 @@ from neve_cli import (
     uploads,
     where,
 )
+from neve_cli.asked import tell_asked
 from neve_cli.failures import Explaining
 
 
@@ -55,7 +57,13 @@ app.add_typer(uploads.app, name="uploads")
 
 
 @app.callback()
-def options() -> None:
+def options(
+    context: typer.Context,
+    *,
+    requests: Annotated[
+        bool, typer.Option("--requests", help="Tell at the end, on stderr, what was asked of AWS, and what that costs.")
+    ] = False,
+) -> None:
     """User uploads into S3 Glacier archives, and back.
 
     Commands look at the stacks that the AWS credentials and region of this shell lead to.
@@ -63,6 +71,8 @@ def options() -> None:
     Exit status: 0 all is well; 1 a problem was found, or what was asked for was not; 2 the command line is wrong;
     3 AWS or the stack cannot be reached.
     """
+    if requests:
+        context.call_on_close(tell_asked)
 
 
 def main() -> None:

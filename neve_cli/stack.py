@@ -253,14 +253,23 @@ class Stack:
         return float(self.outputs["UsdPerDay"])
 
 
+def watched_session() -> boto3.Session:
+    """The session that the environment leads to; the ledger counts what its clients send (`neve --requests`)."""
+    import boto3  # noqa: PLC0415  # half a second that --help need not take
+
+    from neve.aws.ledger import LEDGER  # noqa: PLC0415
+
+    session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+    LEDGER.watch_all(session)
+    return session
+
+
 def find(name: str) -> Stack:
     """The stacks called `name` in the account and region that the environment leads to.
 
     Raises StackNotFound, and botocore's errors, which neve_cli.failures explains.
     """
-    import boto3  # noqa: PLC0415  # half a second that --help need not take
-
-    session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+    session = watched_session()
     cloudformation = session.client("cloudformation", config=_config())
     outputs: dict[str, str] = {}
     for part in STACKS:

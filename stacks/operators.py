@@ -71,10 +71,13 @@ def observer_policy(
             _allow(["dynamodb:GetItem"], storage.pointers_table.table_arn),
             _allow(["dynamodb:Query"], storage.outbox_table.table_arn),
             _allow(["s3:ListBucketVersions"], storage.uploads_bucket.bucket_arn, storage.content_bucket.bucket_arn),
+            # `neve cost actual`. CloudWatch knows no resources for it.
+            _allow(["cloudwatch:GetMetricData"], "*"),
         ],
     )
     acknowledge_objects(policy, storage.archive_bucket, ["manifests/*"], reason=ARCHIVES_ARE_NUMBERED)
     _acknowledge_finding(policy, settings, _PARTS)
+    _acknowledge(policy, "*", "CloudWatch reads metrics of the whole account, or none.")
     owner = cdk.Stack.of(archive)
     machine = owner.resolve(owner.export_value(archive.backfill_machine.state_machine_name))["Fn::ImportValue"]
     _acknowledge(

@@ -41,6 +41,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "OutboxTable": {"dynamodb:Query"},
         "UploadsBucket": {"s3:ListBucketVersions"},
         "ContentBucket": {"s3:ListBucketVersions"},
+        "*": {"cloudwatch:GetMetricData"},
     },
     "NeveOperator": {
         "RestoreRequestsQueue": SEND,

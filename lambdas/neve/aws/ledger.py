@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
-
-from botocore.client import BaseClient
+from typing import TYPE_CHECKING, Any
 
 from neve.domain.metering import Attempt, Metered, metered
 from neve.domain.prices import Charge
 from neve.domain.tally import Tally
 from neve.domain.thaw import Tier
+
+if TYPE_CHECKING:
+    from boto3 import Session
+    from botocore.client import BaseClient
+    from botocore.hooks import BaseEventHooks
 
 _PARAMETERS = "neve-parameters"
 """Where botocore's context of a call keeps what it was called with."""
@@ -54,7 +57,13 @@ class Ledger:
 
     def watch(self, client: BaseClient) -> None:
         """Count what `client` sends from now on."""
-        events = client.meta.events
+        self._register(client.meta.events)
+
+    def watch_all(self, session: Session) -> None:
+        """Count what the clients send that `session` makes from now on."""
+        self._register(session.events)
+
+    def _register(self, events: BaseEventHooks) -> None:
         events.register("before-parameter-build", self._note)
         events.register("before-send", self._sending)
         events.register("response-received", self._received)
@@ -85,7 +94,8 @@ class Ledger:
         context[_PARAMETERS] = params
 
     def _sending(self, *, request: Any, **_: Any) -> None:
-        sent_bytes = _number(request.headers.get("Content-Length"))
+        headers = request.headers  # what is sent in chunks has its length in the second
+        sent_bytes = _number(headers.get("Content-Length") or headers.get("X-Amz-Decoded-Content-Length"))
         with self._lock:
             self._sent_bytes += sent_bytes
 
@@ -210,8 +220,8 @@ def _body_bytes(response: Mapping[str, Any]) -> int:
     return len(body) if isinstance(body, bytes) else _number(response.get("headers", {}).get("Content-Length"))
 
 
-def _number(text: Any) -> int:
-    return int(text) if text and str(text).isdigit() else 0
+def _number(stated: str | bytes | None) -> int:
+    return int(stated) if stated and stated.isdigit() else 0
 
 
 def _add(counter: Counter[Charge], charges: Mapping[Charge, float]) -> None:

@@ -379,6 +379,23 @@ _S3_RULES: Mapping[str, Callable[[Attempt], Metered]] = {
     "UploadPartCopy": _write_part,
 }
 
+COUNTABLE = frozenset(
+    {
+        Charge.DYNAMODB_READ_UNIT,
+        Charge.DYNAMODB_WRITE_UNIT,
+        Charge.GLACIER_IR_GB,
+        Charge.GLACIER_IR_GET,
+        Charge.KMS_REQUEST,
+        Charge.METRIC_READ,
+        Charge.S3_GET,
+        Charge.SNS_PUBLISH,
+        Charge.SQS_REQUEST,
+        *(terms.put for terms in TERMS.values()),
+        *(charge for by_tier in RETRIEVAL.values() for charges in by_tier.values() for charge in charges),
+    }
+)
+"""All that a rule may count."""
+
 
 # -- What no SDK sees ------------------------------------------------------------------------------------------------
 

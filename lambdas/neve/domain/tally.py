@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from neve.domain.metering import COUNTABLE
 from neve.domain.prices import Charge, Use
 
 NAMESPACE, DIMENSION, SERVICE = "neve", "service", "Ledger"
@@ -65,9 +66,9 @@ class Tally:
     def uses(self) -> list[Use]:
         """What to bill, counted first; what is unpriced cannot be among it and has to be named beside it."""
         return [
-            *(Use(purpose="counted", charge=charge, quantity=units) for charge, units in self.counted.items()),
+            *(Use(purpose="requests", charge=charge, quantity=units) for charge, units in self.counted.items()),
             *(
-                Use(purpose="imputed", charge=charge, quantity=units, rule=RULES.get(charge, ""), unseen=True)
+                Use(purpose="by rule", charge=charge, quantity=units, rule=RULES.get(charge, ""), unseen=True)
                 for charge, units in self.imputed.items()
             ),
         ]
@@ -125,7 +126,8 @@ def from_line(line: Mapping[str, Any]) -> Tally:
 
 def metric_names() -> list[str]:
     """Every name that a metric of the ledger may have."""
-    return [*Charge.__members__, *(f"{IMPUTED}{charge.name}" for charge in RULES), UNPRICED]
+    counted = sorted(charge.name for charge in COUNTABLE)
+    return [*counted, *(f"{IMPUTED}{charge.name}" for charge in RULES), UNPRICED]
 
 
 def _sum(some: Mapping[Name, Any], others: Mapping[Name, Any]) -> dict[Name, Any]:
