@@ -18,9 +18,10 @@ from functools import cached_property
 
 import simpy
 
-from neve.domain.cost import COLLECT_GB, PART_ITEM_BYTES, REFERENCE_BYTES, WRITE_GB, counted, unseen
+from neve.domain.cost import COLLECT_GB, PART_ITEM_BYTES, REFERENCE_BYTES, WRITE_GB, archive_put, unseen
 from neve.domain.metering import read_units, write_units
 from neve.domain.prices import MILLION, Bill, Charge, PriceList, Use
+from neve.domain.tally import Tally
 from scale.queues import FIRST_POLLERS, LONG_POLL_S, Function, LocalMapping, Mapping, Queue, Waiting
 
 
@@ -63,11 +64,15 @@ class Times:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrivals:
-    """`files` of `file_bytes` that are uploaded by chance, at `files_per_s` on average."""
+    """`files` of `file_bytes` that are uploaded by chance, at `files_per_s` on average.
+
+    Latencies leave out those of the last `tail_s`, which wait in a queue that has fallen quiet.
+    """
 
     files: int
     files_per_s: float
     file_bytes: int = 100_000
+    tail_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +130,12 @@ class Outcome:
     @cached_property
     def latencies(self) -> list[float]:
         """Seconds from each upload until its archive stood, lowest first."""
+        until = max(uploaded for archive in self.archives for uploaded in archive.uploaded) - self.arrivals.tail_s
         return sorted(
-            archive.at - uploaded for archive in self.archives for uploaded in archive.uploaded if uploaded >= 0
+            archive.at - uploaded
+            for archive in self.archives
+            for uploaded in archive.uploaded
+            if 0 <= uploaded <= until
         )
 
     def latency(self, share: float) -> float:
@@ -364,13 +373,17 @@ def uses(outcome: Outcome, storage_class: str = "GLACIER") -> list[Use]:
     pollers wait for messages rather than messages for pollers.
     """
     ledger = outcome.ledger
-    found = counted(
-        {name: ledger[name] for name in ("sqs:SendMessage", "s3:GetObject", "s3:PutObject")},
-        write_units=ledger["dynamodb write units"],
-        read_units=ledger["dynamodb read units"] + ledger["dynamodb eventual reads"] / 2,
-        tars=len(outcome.archives),
-        storage_class=storage_class,
-    )
+    archives = len(outcome.archives)
+    found = Tally(
+        counted={
+            Charge.SQS_REQUEST: ledger["sqs:SendMessage"],
+            Charge.S3_GET: ledger["s3:GetObject"],
+            archive_put(storage_class): archives,
+            Charge.S3_PUT: ledger["s3:PutObject"] - archives,
+            Charge.DYNAMODB_WRITE_UNIT: ledger["dynamodb write units"],
+            Charge.DYNAMODB_READ_UNIT: ledger["dynamodb read units"] + ledger["dynamodb eventual reads"] / 2,
+        }
+    ).uses()
     polls = Use(
         purpose="receiving and deleting events",
         charge=Charge.SQS_REQUEST,
@@ -380,6 +393,7 @@ def uses(outcome: Outcome, storage_class: str = "GLACIER") -> list[Use]:
     )
     hidden = unseen(
         events=outcome.arrivals.files,
+        batch_files=outcome.batch,
         requests_to_write=ledger["sqs:SendMessage"],
         invocations=ledger["invocations"],
         gb_seconds=(ledger["collect ms"] * COLLECT_GB + ledger["write ms"] * WRITE_GB) / 1000,

@@ -17,7 +17,6 @@ from neve.domain.cost import (
     Workload,
     archive_put,
     archiving,
-    counted,
     floor,
     unseen,
 )
@@ -53,48 +52,6 @@ def test_a_million_units_of_what_a_restore_takes_cost_what_the_price_list_says(
     charge: Charge, usd_of_a_million: float
 ) -> None:
     assert US_EAST_1.usd(charge, MILLION) == pytest.approx(usd_of_a_million)
-
-
-def test_counted_requests_are_billed_by_what_aws_meters() -> None:
-    uses = counted(
-        {
-            "dynamodb:BatchExecuteStatement": 40,
-            "s3:AbortMultipartUpload": 1,
-            "s3:CompleteMultipartUpload": 1,
-            "s3:CreateMultipartUpload": 1,
-            "s3:GetObject": 1_000,
-            "s3:HeadObject": 2,
-            "s3:ListParts": 1,
-            "s3:PutObject": 8,
-            "s3:UploadPartCopy": 3,
-            "sqs:SendMessage": 10,
-        },
-        write_units=1_000,
-        read_units=500,
-        tars=4,
-        storage_class="DEEP_ARCHIVE",
-    )
-    quantities: dict[Charge, float] = {}
-    for use in uses:
-        quantities[use.charge] = quantities.get(use.charge, 0) + use.quantity
-    assert quantities == {
-        Charge.S3_PUT_DEEP_ARCHIVE: 4 + 5,
-        Charge.S3_GET: 1_002,
-        Charge.S3_PUT: 4 + 1,
-        Charge.SQS_REQUEST: 10,
-        Charge.DYNAMODB_WRITE_UNIT: 1_000,
-        Charge.DYNAMODB_READ_UNIT: 500,
-    }
-    assert not any(use.unseen for use in uses)
-    assert usd(uses) == pytest.approx(
-        (9 * 0.05 + 1_002 * 0.0004 + 5 * 0.005) / 1_000 + (10 * 0.4 + 1_000 * 0.625 + 500 * 0.125) / MILLION
-    )
-
-
-@pytest.mark.parametrize("name", ["s3:SelectObjectContent", "sns:Publish"])
-def test_a_request_without_a_price_does_not_pass_as_free(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        counted({name: 1}, write_units=0, read_units=0, tars=0, storage_class="GLACIER")
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE", "GLACIER_IR"])

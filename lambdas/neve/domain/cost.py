@@ -1,4 +1,4 @@
-"""What archiving costs: the bill of what was counted, and what full bundles take.
+"""What archiving costs: what no SDK sees of it, and what full bundles take.
 
 In scope is what varies with the number of files, from the content bucket's event to `archived`: requests and Lambda
 time. Storage, and what a month costs without any file, are not. What is logged, and what offloading takes, is reckoned
@@ -8,7 +8,6 @@ apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,59 +27,13 @@ def archive_put(storage_class: str) -> Charge:
     }[storage_class]
 
 
-# -- What was counted ----------------------------------------------------------------------------------------------
-
-_GETS = frozenset({"GetObject", "HeadObject", "GetObjectTagging"})
-_FREE = frozenset({"AbortMultipartUpload", "DeleteObject"})
-_LARGE_WRITES = frozenset({"CopyObject", "CreateMultipartUpload", "UploadPartCopy", "CompleteMultipartUpload"})
-"""Requests that put a large object into the archive's class. Whether S3 charges parts at the rate of STANDARD is not
-certain, so they count at the class's own."""
-
-
-def counted(
-    requests: Mapping[str, int], *, write_units: float, read_units: float, tars: int, storage_class: str
-) -> list[Use]:
-    """What the functions' ledgers say, as uses. `requests` counts by "service:Operation".
-
-    `tars` of the PutObject requests went into the archive's storage class, the others (manifests) into STANDARD.
-    DynamoDB charges units, not requests. Raises ValueError for a request that this price list has no line for: it must
-    not pass as free.
-    """
-    uses: list[Use] = []
-    for name, quantity in sorted(requests.items()):
-        service, _, operation = name.partition(":")
-        if service == "sqs":
-            uses.append(Use(purpose=name, charge=Charge.SQS_REQUEST, quantity=quantity))
-        elif service == "s3" and operation not in _FREE:
-            uses += _s3(operation, quantity, tars, archive_put(storage_class))
-        elif service not in ("s3", "dynamodb"):
-            raise ValueError(f"no price is known for {name}")
-    uses.append(Use(purpose="dynamodb writes", charge=Charge.DYNAMODB_WRITE_UNIT, quantity=write_units))
-    uses.append(Use(purpose="dynamodb reads", charge=Charge.DYNAMODB_READ_UNIT, quantity=read_units))
-    return uses
-
-
-def _s3(operation: str, quantity: int, tars: int, into_class: Charge) -> list[Use]:
-    name = f"s3:{operation}"
-    if operation in _GETS:
-        return [Use(purpose=name, charge=Charge.S3_GET, quantity=quantity)]
-    if operation in _LARGE_WRITES:
-        return [Use(purpose=name, charge=into_class, quantity=quantity)]
-    if operation == "PutObject":
-        archives = min(tars, quantity)
-        return [
-            Use(purpose=f"{name} of archives", charge=into_class, quantity=archives),
-            Use(purpose=f"{name} of manifests", charge=Charge.S3_PUT, quantity=quantity - archives),
-        ]
-    if operation == "ListParts":
-        return [Use(purpose=name, charge=Charge.S3_PUT, quantity=quantity)]
-    raise ValueError(f"no price is known for {name}")
+# -- What no SDK sees --------------------------------------------------------------------------------------------------
 
 
 def unseen(
     *,
     events: float,
-    batch_files: float,
+    batch_files: float = MESSAGES_A_REQUEST,
     requests_to_write: float,
     invocations: float,
     gb_seconds: float,
