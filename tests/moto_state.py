@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
-from moto.s3.models import s3_backends
+from moto.s3.models import FakeKey, s3_backends
 from moto.s3.utils import _VersionedKeyStore
 from moto.sns.models import sns_backends
 from moto.sqs.models import sqs_backends
@@ -57,7 +57,13 @@ class MotoState:
         """What stands there now."""
         regions = tuple((service, region) for service in _SERVICES for region in service[DEFAULT_ACCOUNT_ID])
         owners = _owners(regions, bridges)
-        return cls(regions, bridges, owners, _copied([vars(owner) for owner in owners], owners, owners))
+        tracked: list[Any] = FakeKey.instances_tracked  # type: ignore[attr-defined]  # its metaclass puts it there
+        known = len(tracked)
+        fields = _copied([vars(owner) for owner in owners], owners, owners)
+        for kept in tracked[known:]:
+            kept.disposed = True  # it is collected with this copy, and needs no complaint
+        del tracked[known:]  # moto takes away the bytes of all that it knows when it ends, and this outlives it
+        return cls(regions, bridges, owners, fields)
 
     def again(self) -> None:
         """Have moto be as it was; what it has given out until now, such as an object's key, is part of it no more."""

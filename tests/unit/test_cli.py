@@ -36,6 +36,7 @@ from tests.moto_cloud import (
     MotoCloud,
     moto_cloud,
 )
+from tests.moto_state import MotoState
 
 RESTORE_QUEUES = {"RestoreRequests": "requests", "Extract": "extract", "SweepRestores": "sweep_restores"}
 AUDIT_QUEUES = {"Audits": "audits", "VerifyAudits": "verify", "Drills": "drills", "Reconciles": "reconciles"}
@@ -134,14 +135,26 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Deployed:
     return stacks
 
 
+@pytest.fixture(scope="module")
+def filled() -> list[tuple[MotoState, dict[str, dict[str, str]]]]:
+    """What the first test's cloud has held, and the outputs of its stacks: the others begin with a copy."""
+    return []
+
+
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch, deployed: Deployed) -> Iterator[MotoCloud]:
+def cloud(
+    monkeypatch: pytest.MonkeyPatch, deployed: Deployed, filled: list[tuple[MotoState, dict[str, dict[str, str]]]]
+) -> Iterator[MotoCloud]:
     """A cloud with three archived files: two of them in a tar, one as a large object."""
     monkeypatch.delenv("NEVE_STACK", raising=False)
     with moto_cloud(target_bytes=1_000) as made:
-        made.announce(made.upload("a/1", b"one"), made.upload(NASTY, b"two"), made.upload("large", b"x" * 1_001))
-        made.run()
-        deploy(made, deployed)
+        if not filled:
+            made.announce(made.upload("a/1", b"one"), made.upload(NASTY, b"two"), made.upload("large", b"x" * 1_001))
+            made.run()
+            deploy(made, deployed)
+            filled.append((MotoState.now(), deployed.outputs))
+        [(state, deployed.outputs)] = filled
+        made.begin_again(state)
         yield made
 
 
