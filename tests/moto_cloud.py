@@ -22,6 +22,7 @@ from urllib.parse import quote_plus
 from moto import mock_aws
 from moto.sqs.models import sqs_backends
 
+import backfill
 import collect
 import copy_large
 import copy_upload
@@ -41,6 +42,7 @@ from neve.aws import clients, invocation
 from neve.aws.archive_store import S3ArchiveStore
 from neve.aws.archives_table import DynamoArchives, DynamoBundles
 from neve.aws.audits_table import DynamoAudits
+from neve.aws.backfills_table import DynamoBackfills
 from neve.aws.content import S3Content
 from neve.aws.destinations import S3Destination
 from neve.aws.files_table import DynamoFiles, to_row
@@ -58,6 +60,7 @@ from neve.aws.thaws_table import DynamoThaws
 from neve.aws.topic import SnsTopic
 from neve.aws.uploads import S3Uploads
 from neve.config import (
+    BackfillConfig,
     CollectConfig,
     CopyLargeConfig,
     CopyUploadConfig,
@@ -92,7 +95,7 @@ if TYPE_CHECKING:
 
 CONTENT, ARCHIVE, ELSEWHERE = "content-bucket", "archive-bucket", "another-bucket"
 FILES, ARCHIVES, RESTORES, AUDITS, PARKED = "files", "archives", "restores", "audits", "parked"
-OUTBOX, POINTERS, UPLOADS = "outbox", "pointers", "uploads-bucket"
+OUTBOX, POINTERS, UPLOADS, BACKFILLS = "outbox", "pointers", "uploads-bucket", "backfills"
 REGION = "us-east-1"
 TOPICS = ("restored", "alerts")
 """Each with a queue of its name that hears what it is told."""
@@ -228,6 +231,11 @@ class MotoCloud:
                 clients.sqs().delete_message(QueueUrl=self.urls[queue], ReceiptHandle=message["ReceiptHandle"])
         return len(messages)
 
+    def step(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Call the function Backfill, as its state machine does."""
+        with self._watched():
+            return backfill.handler(event, CONTEXT)  # type: ignore[arg-type]  # as Lambda gives it
+
     @property
     def writes(self) -> list[int]:
         """Which of the handlers' calls to AWS changed something there, by their numbers from 1."""
@@ -327,6 +335,10 @@ class MotoCloud:
     @property
     def audits(self) -> DynamoAudits:
         return DynamoAudits(clients.dynamodb(), AUDITS)
+
+    @property
+    def backfills(self) -> DynamoBackfills:
+        return DynamoBackfills(clients.dynamodb(), BACKFILLS)
 
     @property
     def sources(self) -> S3Sources:
@@ -451,6 +463,7 @@ def _forget() -> None:
     made += [relay.config, relay.relay, sender, resolve.config, resolve.rules, resolve.resolver]
     made += [copy_upload.config, copy_upload.copier, release_upload.config, release_upload.releaser]
     made += [start_audit.config, start_audit.starter, verify_audit.config, verify_audit.verifier]
+    made += [backfill.config, backfill.backfiller]
     for function in made:
         function.cache_clear()
 
@@ -509,6 +522,7 @@ def _furnished() -> tuple[MotoState, tuple[dict[str, str], str, str]]:
     _make_table(PARKED, ("id", "S"), None)
     _make_table(OUTBOX, ("pk", "S"), ("sk", "S"))
     _make_table(POINTERS, ("key", "S"), None)
+    _make_table(BACKFILLS, ("pk", "S"), ("sk", "S"))
     for table in (ARCHIVES, RESTORES, AUDITS):
         _make_table_with_index(table)
     urls = {name: clients.sqs().create_queue(QueueName=name)["QueueUrl"] for name in (*HANDLERS, *TOPICS, *OF_BACKFILL)}
@@ -685,6 +699,14 @@ def moto_cloud(
                 inventory="",
                 grace_h=24,
                 threads=4,
+            ),
+            BackfillConfig(
+                content_bucket=CONTENT,
+                backfills_table=BACKFILLS,
+                inventory="",
+                backfill_queue_url=urls["backfill"],
+                backfill_bundles_queue_url=urls["backfill_bundles"],
+                backfill_large_queue_url=urls["backfill_large"],
             ),
             SweepConfig(
                 archives_table=ARCHIVES,
