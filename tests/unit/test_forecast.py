@@ -216,6 +216,12 @@ def test_the_best_target_is_a_middle_one_larger_if_less_is_restored() -> None:
     assert often.thawed_bytes < rarely.thawed_bytes
 
 
+def test_what_a_deployment_costs_by_itself_does_not_make_all_sizes_seem_alike() -> None:
+    dear = replace(DEPLOYED, alarms=100_000)
+    for_both = [best(targets(PLAN, deployed, US_EAST_1, months=36)).target_bytes for deployed in (DEPLOYED, dear)]
+    assert for_both[0] == for_both[1]
+
+
 def test_audits_cost_what_their_horizon_has_thawed_and_nothing_without_one() -> None:
     def audits(days: int) -> float:
         uses = monthly(replace(PLAN, audit_horizon_days=days), DEPLOYED)

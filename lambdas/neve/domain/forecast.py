@@ -381,8 +381,13 @@ def monthly(plan: Plan, deployed: Deployed) -> list[Use]:
     if plan.offloaded:
         uses += _rows("pointers", plan.sizes.files * POINTER_ROW_BYTES)
         uses.append(_metrics("metrics of offloading", _many(OFFLOAD_METRICS), "while files come"))
+    return _added([*uses, *_restores(plan), *_redirects(plan), *_alike(deployed)])
+
+
+def _alike(deployed: Deployed) -> list[Use]:
+    """What a month costs in which files come, whatever their number and the size of their archives."""
     in_use = _metrics("metrics in use", deployed.metrics - deployed.idle_metrics, "while files come and audits run")
-    return _added([*uses, *_restores(plan), *_redirects(plan), in_use, *standing(deployed)])
+    return [in_use, *standing(deployed)]
 
 
 def _rows(what: str, size_bytes: float) -> list[Use]:
@@ -686,11 +691,13 @@ TARGETS = tuple(MIB * mib for mib in (1, 2, 5, 10, 15, 20, 25, 35, 50, 75, 100))
 class Target:
     """What a target size comes to: by the end of the term in all, and for the restore of a single file.
 
-    `thawed_bytes` is what S3 thaws for one file: the granularity of restores.
+    `alike_usd` of it are the same for every size. `thawed_bytes` is what S3 thaws for one file: the granularity of
+    restores.
     """
 
     target_bytes: int
     usd: float
+    alike_usd: float
     once_usd: float
     monthly_usd: float
     files_in_archive: float
@@ -706,9 +713,12 @@ def targets(
 
 
 def best(several: Sequence[Target]) -> Target:
-    """The smallest target size that costs at most 1 % more than the cheapest: smaller archives restore sooner."""
-    least = min(each.usd for each in several)
-    return next(each for each in several if each.usd <= least * NEAR_ENOUGH)
+    """The smallest target size that costs at most 1 % more than the cheapest: smaller archives restore sooner.
+
+    What all sizes cost alike does not count.
+    """
+    least = min(each.usd - each.alike_usd for each in several)
+    return next(each for each in several if each.usd - each.alike_usd <= least * NEAR_ENOUGH)
 
 
 def _target(plan: Plan, deployed: Deployed, prices: PriceList, months: float) -> Target:
@@ -719,6 +729,7 @@ def _target(plan: Plan, deployed: Deployed, prices: PriceList, months: float) ->
     return Target(
         target_bytes=plan.target_bytes,
         usd=begun + months * kept,
+        alike_usd=months * Bill(prices=prices, uses=tuple(_alike(deployed))).usd,
         once_usd=begun,
         monthly_usd=kept,
         files_in_archive=files,
