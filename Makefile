@@ -8,12 +8,13 @@
 #   make deploy TARGET=account          deploy into the AWS account that the shell's credentials open
 #   make bench                          measure; results go to docs/benchmarks.md
 #   make bench-peers [FILES=10000] [ROUNDS=3]   neve beside restic, aws s3 sync, tar and rclone
+#   make scale                          reckon and simulate any size; results go to docs/scale.md
 #   make chaos                          the fault campaign: every fault is found, nothing else is an alarm
 #   make clean                          stop the local cloud; remove everything that can be made again
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint collected format cloud cloud-stop deploy bench bench-peers chaos clean
+.PHONY: help setup demo test lint collected format cloud cloud-stop deploy bench bench-peers scale chaos clean
 
 # The first Python that neve supports; name another one with PYTHON=...
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -84,6 +85,9 @@ bench: setup
 
 bench-peers: setup
 	@"$(BIN)/python" -m bench.peers $(if $(FILES),--files $(FILES)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+scale: setup
+	@"$(BIN)/python" -m scale
 
 chaos: setup
 	@"$(BIN)/python" -m tests.chaos.campaign

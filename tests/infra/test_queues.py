@@ -10,6 +10,7 @@ import pytest
 from neve.aws.invocation import backoff_s
 from neve.domain import audit, drill, reconcile
 from neve.errors import Transient
+from scale.capacity import BACKFILL_BATCH, FIXED_AT_ONCE
 from tests.infra.templates import Resource, Templates, statements
 
 OTHER_FIGURES = {
@@ -176,6 +177,13 @@ def test_the_settings_say_how_many_run_at_once(synthesized: Callable[..., Templa
 
     assert list(at_once(templates).values()) == [10, 20, 10, 20, 2, 10, 10]
     assert list(at_once(synthesized(**OTHER_FIGURES)).values()) == [3, 4, 5, 6, 2, 7, 7]
+
+
+def test_what_no_setting_says_is_what_docs_scale_reckons_with(templates: Templates) -> None:
+    deployed = mappings(templates)
+    at_once = {name: deployed[name]["ScalingConfig"]["MaximumConcurrency"] for name in FIXED_AT_ONCE}
+    assert at_once == FIXED_AT_ONCE
+    assert deployed["CollectBackfill"]["BatchSize"] == BACKFILL_BATCH
 
 
 def test_a_message_stays_hidden_for_six_timeouts_and_the_window(templates: Templates) -> None:
