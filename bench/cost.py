@@ -28,7 +28,8 @@ from neve.domain.tally import Tally, from_line
 from neve.domain.version import ObjectVersion
 
 AIM_USD = 2.00
-WORK = Workload(batch_files=1_000)
+BATCH = 1_000
+WORK = Workload(batch_files=BATCH)
 COUNT = 1_841
 """Seven bundles of 263, in a batch of 1,000 and one of 841: six are full by themselves, one is filled by what both
 batches have left over. Nothing is left open."""
@@ -67,8 +68,8 @@ def archived(versions: Sequence[ObjectVersion]) -> dict[str, Any]:
         tallies[name] += LEDGER.settle()
         return done
 
-    for start in range(0, len(versions), WORK.batch_files):
-        batch = versions[start : start + WORK.batch_files]
+    for start in range(0, len(versions), BATCH):
+        batch = versions[start : start + BATCH]
         invoke("Collect", lambda batch=batch: collect.collector().collect(batch, place.now()))  # type: ignore[misc]  # mypy infers no lambda with a default
     due = time.monotonic() + collect.config().max_age_s + 1
     archives = requests_to_write = 0
@@ -120,7 +121,7 @@ def measure(machine: Machine) -> Section:
         letter="e",
         machine=machine,
         text=paragraphs(
-            f"{COUNT:,} files of {WORK.file_bytes // 1000} KB in batches of {WORK.batch_files:,} events, "
+            f"{COUNT:,} files of {WORK.file_bytes // 1000} KB in batches of {BATCH:,} events, "
             f"{took['archives']} full bundles of {WORK.members}; prices of {US_EAST_1.region}, "
             f"{US_EAST_1.checked}, without free tiers.",
             table(("asked of AWS", "Collect", "WriteArchive", "per file"), _requests(took)),

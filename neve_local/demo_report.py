@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from neve.domain.cost import Workload, archiving, floor
+from neve.domain.cost import Run as ArchivingRun
+from neve.domain.cost import Workload, archiving, as_run, floor, requested
 from neve.domain.index import ArchiveRow, FileRow
 from neve.domain.parked import Parked
 from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge
@@ -107,6 +108,33 @@ class Run:
         return Bill(prices=US_EAST_1, uses=tuple(floor(self._work)))
 
     @property
+    def compared(self) -> tuple[float, float]:
+        """What a million files like these come to without Lambda's time: by the ledger, and by the model.
+
+        The model is told what the run had: files, batches, archives, messages. It is not told of any request.
+        """
+        requests = self.outcome.archiving
+        target_bytes = int(self.settings["target_bytes"])
+        sizes = [each.file.size_bytes for each in self.outcome.uploaded]
+        small = [size_bytes for size_bytes in sizes if size_bytes <= target_bytes]
+        model = as_run(
+            ArchivingRun(
+                files=len(small),
+                size_bytes=sum(small),
+                batches=max(1, requests.invocations.get("Collect", 0)),
+                archives=sum(row.kind == "tar" for row in self.outcome.archives),
+                large=[size_bytes for size_bytes in sizes if size_bytes > target_bytes],
+                messages=requests.tally.requests.get("sqs:SendMessage", 0),
+                storage_class=self.settings["storage_class"],
+            )
+        )
+        ledger, reckoned = (
+            Bill(prices=US_EAST_1, uses=tuple(uses)).scaled(MILLION / max(1, len(sizes))).usd
+            for uses in (requested(requests.tally.uses()), model)
+        )
+        return ledger, reckoned
+
+    @property
     def _work(self) -> Workload:
         return Workload(target_bytes=int(self.settings["target_bytes"]), storage_class=self.settings["storage_class"])
 
@@ -161,6 +189,7 @@ def as_json(run: Run) -> dict[str, Any]:
         "usd_per_million_files": round(run.archiving.usd, 4),
         "usd_per_million_files_as_they_came": round(run.as_they_came.usd, 4),
         "usd_per_million_files_floor": round(run.floor.usd, 4),
+        "cost": _compared_json(run),
         "prices": {"region": US_EAST_1.region, "checked": US_EAST_1.checked, "list": "without free tiers"},
         "bill": _bill_json(run.archiving),
         "bill_as_they_came": _bill_json(run.as_they_came),
@@ -170,6 +199,16 @@ def as_json(run: Run) -> dict[str, Any]:
         "restore": _restore_json(run, outcome.restored) if outcome.restored else None,
         "offload": _offload_json(outcome.offloaded),
         "audit": _audit_json(outcome.audited, outcome.not_audited),
+    }
+
+
+def _compared_json(run: Run) -> dict[str, float]:
+    """What was asked for held against the model, of a million files; Lambda's time, the machine's own, is left out."""
+    ledger, model = run.compared
+    return {
+        "ledger_usd_per_million": round(ledger, 4),
+        "model_usd_per_million": round(model, 4),
+        "difference_percent": round((ledger / model - 1) * 100, 2) if model else 0.0,
     }
 
 

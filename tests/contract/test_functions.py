@@ -27,9 +27,10 @@ from neve.aws import clients, invocation
 from neve.aws.invocation import BACKOFF_S, TRANSIENT_BACKOFF_S, backoff_s
 from neve.aws.ledger import LEDGER
 from neve.domain.bundle import Lane, requested_bundle, write_request
+from neve.domain.cost import Run, as_run, requested
 from neve.domain.manifest import parse_contents
 from neve.domain.parked import Reason
-from neve.domain.prices import Charge
+from neve.domain.prices import US_EAST_1, Bill, Charge
 from neve.domain.tally import Tally, from_line
 from neve.domain.version import ObjectVersion
 from neve.errors import Busy, Transient
@@ -516,6 +517,45 @@ def test_each_invocation_logs_its_own_requests_and_units(
     assert "dynamodb:TransactWriteItems" not in written.requests
     assert not written.unpriced
     assert sum(message == "archived" for message, _ in log.lines) == 1
+
+
+def test_what_the_model_says_of_a_run_is_what_its_ledger_says(
+    cloud: MotoCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+    versions = [cloud.upload(f"{number}", b"x" * 50) for number in range(150)]
+    large = [cloud.upload("film", bytes(TARGET + 1))]
+    capsys.readouterr()
+
+    def invoked(handler: Any, *bodies: str) -> Tally:
+        LEDGER.settle()  # what the test asked for itself
+        assert invoke(handler, *bodies) == []
+        return ledger(capsys.readouterr().out)
+
+    collected = Tally()
+    for start in range(0, 150, 10):
+        collected += invoked(collect.handler, *map(s3_event, versions[start : start + 10]))
+    collected += invoked(collect.handler, s3_event(large[0]))
+    written = sum((invoked(write_archive.handler, body) for body in cloud.bodies("bundles")), Tally())
+    written += invoked(copy_large.handler, *cloud.bodies("large"))
+    cloud.run()  # nothing is left
+    archives = list(cloud.archives.all())
+    assert sum(archive.files for archive in archives) == 151
+    run = Run(
+        files=150,
+        size_bytes=150 * 50,
+        batches=16,
+        archives=sum(archive.kind == "tar" for archive in archives),
+        large=[version.size_bytes for version in large],
+        messages=collected.requests["sqs:SendMessage"],
+        storage_class="GLACIER",
+    )
+    came_to, model = (
+        Bill(prices=US_EAST_1, uses=tuple(uses)) for uses in (requested((collected + written).uses()), as_run(run))
+    )
+    assert came_to.usd == pytest.approx(model.usd, rel=0.05)
+    assert not collected.unpriced
+    assert not written.unpriced
 
 
 def test_settings_come_from_the_environment(cloud: MotoCloud) -> None:

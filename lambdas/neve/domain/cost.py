@@ -8,6 +8,7 @@ apart.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +68,8 @@ def _events(events: float, batch_files: float = MESSAGES_A_REQUEST) -> list[Use]
 
 ANNOUNCED_A_MESSAGE = 1_000
 ANNOUNCEMENT_REQUESTS = 4
-"""Versions in an announcement of 200 KB (neve.domain.events), with keys of some 60 characters; SQS charges each 64 KB
-begun of what is sent or received as a request."""
+"""Versions in an announcement: a batch of a backfill, which has up to 200 KB; SQS charges each 64 KB begun of what is
+sent or received as a request."""
 
 
 def _announced(files: float) -> list[Use]:
@@ -124,7 +125,7 @@ class Workload:
     """
 
     file_bytes: int = 100_000
-    batch_files: int = MOST_BATCHED
+    batch_files: float = MOST_BATCHED
     target_bytes: int = 25 * 1024 * 1024
     max_members: int = 2_000
     storage_class: str = "GLACIER"
@@ -162,8 +163,10 @@ def arriving(
     return Workload(files_per_s=files_per_s, batch_files=handed, announced=announced, **known)
 
 
-def archiving(work: Workload, files: float = MILLION) -> list[Use]:
+def archiving(work: Workload, files: float = MILLION, *, late_timers: float | None = None) -> list[Use]:
     """What archiving `files` of `work` takes: named amounts per file, per Collect batch, per archive.
+
+    `late_timers` came after their bundle was full; if not told, one of each bundle that was opened, where they fill.
 
     A batch fills as many bundles as it can by itself; its rest goes to the open bundle that the lane names. Retries,
     races between Collects, and duplicates are not in it.
@@ -175,7 +178,7 @@ def archiving(work: Workload, files: float = MILLION) -> list[Use]:
     opened = archives - whole if rest else 0.0
     adds = batches + opened if rest else 0.0
     part = _part_units(rest * batches / adds) if rest else 0
-    late = opened if work.full else 0.0
+    late = late_timers if late_timers is not None else opened if work.full else 0.0
 
     collect_s = batches * COLLECT_S + files * COLLECT_EVENT_S
     write_s = archives * work.write_s
@@ -211,6 +214,52 @@ def archiving(work: Workload, files: float = MILLION) -> list[Use]:
         _reads("lane and open bundle", adds * 2 + late, "two consistent reads for each part, one for a late timer"),
         _reads("parts", archives * math.ceil(work.bundled * REFERENCE_BYTES / 4096), "consistent, 4 KB a unit"),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run of archiving really had: files that were bundled and others, batches of Collect, archives of many.
+
+    `messages` is how many Collect has sent: a timer for each bundle that it opened, a request for each that was full,
+    and one for each large file.
+    """
+
+    files: int
+    size_bytes: int
+    batches: int
+    archives: int
+    large: Sequence[int]
+    messages: int
+    storage_class: str
+
+
+_TIME = frozenset({Charge.LAMBDA_GB_SECOND, Charge.LAMBDA_X86_GB_SECOND})
+
+
+def requested(uses: Iterable[Use]) -> list[Use]:
+    """What of it is not Lambda's time: that is the machine's, and another one takes another time."""
+    return [use for use in uses if use.charge not in _TIME]
+
+
+def as_run(run: Run) -> list[Use]:
+    """What the model says of a run, without Lambda's time: held against the ledger, which says what it was."""
+    uses: list[Use] = []
+    if run.archives:
+        work = Workload(
+            file_bytes=max(1, round(run.size_bytes / run.files)),
+            batch_files=run.files / run.batches,
+            files_per_s=run.files / run.archives - 1,  # so that a second makes bundles as large as they were
+            max_age_s=1,
+            target_bytes=run.size_bytes + 1,
+            max_members=run.files + 1,
+            storage_class=run.storage_class,
+        )
+        late_timers = max(0, run.messages - run.archives - len(run.large))
+        uses += archiving(work, run.files, late_timers=late_timers)
+    for size_bytes in run.large:
+        parts = 1 if size_bytes <= SINGLE_COPY_BYTES else len(ranges(size_bytes))
+        uses += copying(1, parts=parts, storage_class=run.storage_class)
+    return requested(uses)
 
 
 COPY_S = 1.0
