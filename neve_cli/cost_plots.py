@@ -29,9 +29,11 @@ def draw_targets(path: Path, targets: Sequence[Target], best: Target, *, months:
     with rc_context({"svg.hashsalt": "neve", "font.size": 10}):
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         left = figure.add_subplot()
-        left.plot(sizes, [each.usd for each in targets], color=_COST, marker="o", label=f"all of {months} months")
+        # Without what all sizes cost alike, which would make a flat line of it.
+        varying = [each.usd - each.alike_usd for each in targets]
+        left.plot(sizes, varying, color=_COST, marker="o", label=f"{months} months, without what all sizes cost alike")
         left.set_xlabel("target size of an archive, MiB")
-        left.set_ylabel("US dollars in all", color=_COST)
+        left.set_ylabel("US dollars", color=_COST)
         left.set_ylim(bottom=0)
         left.grid(visible=True, alpha=0.3)
         left.axvline(

@@ -39,7 +39,7 @@ def document(*arguments: str) -> dict[str, Any]:
 
 def test_an_estimate_has_its_items_and_what_a_million_files_cost() -> None:
     found = document("estimate", *MILLION)
-    assert found["per_million_files_usd"] == pytest.approx(1.97, abs=0.01)
+    assert found["per_million_files_usd"] == pytest.approx(1.98, abs=0.01)
     for when in ("once", "monthly"):
         items = [item["usd"] for item in found["items"] if item["when"] == when]
         assert sum(items) == pytest.approx(found[f"{when}_usd"])
@@ -111,6 +111,7 @@ def test_sizes_come_from_the_newest_inventory_of_all_versions(monkeypatch: pytes
         ((*MILLION, "--storage-class", "COLD"), "is no class of archives"),
         ((*MILLION, "--rate", "1", "--new-per-day", "1"), "not both"),
         ((*MILLION, "--target-size", "1GB"), "at most 100MiB"),
+        ((*MILLION, "--audits", "3"), "4 days or more"),
         (("--sizes", "/nowhere"), "No such file"),
         ((*MILLION, "--prices", "/nowhere"), "No such file"),
     ],
@@ -136,6 +137,21 @@ def test_a_middle_size_of_archives_is_the_best_and_is_drawn(tmp_path: Path) -> N
     assert "thawed for one" in told
     assert "ends in" in neve("bundle-size", *options, "--plot", "plot.pdf", status=2).output
     assert neve("bundle-size", *options, "--plot", str(tmp_path / "none" / "p.svg"), status=2)
+
+
+def test_offloading_is_a_bill_of_its_own_and_what_else_is_asked_for_is_in_the_others() -> None:
+    plain = document("estimate", *MILLION)
+    assert plain["offload_usd"] == 0
+    more = ("--offload", "--redirects", "1M", "--replicate", "--restores", "1000", "--download")
+    found = document("estimate", *MILLION, *more)
+    moved = [item for item in found["items"] if item["when"] == "offload"]
+    assert sum(item["usd"] for item in moved) == pytest.approx(found["offload_usd"])
+    assert {item["purpose"].split(":")[0] for item in moved} == {"offload"}
+    purposes = {item["purpose"] for item in found["items"]}
+    assert {"other region: transfer", "redirects", "restores: download", "metrics of offloading"} <= purposes
+    assert "for a million uploads" in neve("estimate", *MILLION, "--offload").stdout
+    thawed = document("restore", "1000", *MILLION, "--download")["tiers"]["bulk"]["items"]
+    assert [item for item in thawed if item["charge"] == "INTERNET_GB"]
 
 
 def test_a_restore_is_shown_at_every_tier_that_the_class_has() -> None:

@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neve.domain.backfill import ENOUGH_RANGES, MOST_REQUESTS
 from neve.domain.cost import ANNOUNCED_A_MESSAGE, ANNOUNCEMENT_REQUESTS
 from neve.domain.events import announcements
 from neve.domain.forecast import (
     ARCHIVE_BYTES,
+    BACKFILL_HOLD_S,
+    BACKFILL_SHARDS,
+    LOOKS_FOR_SHARDS,
     MANIFEST_BYTES,
     MANIFEST_MEMBER_BYTES,
     MEMBER_BYTES,
@@ -45,6 +49,7 @@ from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 from neve.domain.tar import build
 from neve.domain.upload import LOOK_BYTES
 from neve.domain.version import ObjectVersion
+from neve.flows.backfill import BATCH, HOLD
 
 DEPLOYED = Deployed(mappings=15, alarms=30, scheduled_per_month=60_000, metrics=20, idle_metrics=5)
 
@@ -324,8 +329,8 @@ def test_a_handful_of_files_is_one_archive() -> None:
 def test_what_is_announced_costs_no_event_of_s3_and_what_it_costs_instead_is_shown() -> None:
     uses = {use.purpose: use for use in backfilling(PLAN)}
     assert "S3's events to the collect queue" not in uses
-    assert uses["announcements"].quantity == 4_000
-    assert uses["receiving and deleting announcements"].quantity == 5_000
+    assert uses["announcements"].quantity == pytest.approx(MILLION / ANNOUNCED_A_MESSAGE * 4)
+    assert uses["receiving and deleting announcements"].quantity == pytest.approx(MILLION / ANNOUNCED_A_MESSAGE * 5)
     assert usd(list(uses.values())) < usd(once(PLAN))
 
 
@@ -355,8 +360,15 @@ def test_a_backfill_is_as_fast_as_its_rate_and_never_faster_than_its_writers() -
     assert backfill_s(Plan(sizes=of(50 * MIB, 300)), 3) == 100
 
 
-def test_a_backfill_that_is_held_back_costs_the_time_in_which_it_waits() -> None:
+def test_a_backfill_that_is_held_back_costs_the_time_in_which_it_waits_within_an_invocation() -> None:
     assert usd(backfilling(PLAN, 100)) > usd(backfilling(PLAN, 1_000)) > usd(backfilling(PLAN))
+    time = {use.purpose: use.quantity for use in backfilling(PLAN, 10)}["backfill: time of the function"]
+    assert time < 2 * 100_000 * 0.5, "most wait in Step Functions"
+
+
+def test_a_forecast_of_a_backfill_goes_by_what_the_flow_does() -> None:
+    assert (BATCH, HOLD.total_seconds()) == (ANNOUNCED_A_MESSAGE, BACKFILL_HOLD_S)
+    assert (BACKFILL_SHARDS, LOOKS_FOR_SHARDS) == (ENOUGH_RANGES, MOST_REQUESTS)
 
 
 def test_versions_come_from_a_listing_or_from_a_report_of_the_inventory() -> None:

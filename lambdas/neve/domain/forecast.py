@@ -294,7 +294,12 @@ BACKFILL_STEP_S = 840
 BACKFILL_GB = 512 / 1024
 """A backfill's shards, how many are worked on at once (backfill_shards_at_once), how long an invocation does so of the
 900 s that it may last (backfill_timeout_s), and its memory."""
+BACKFILL_HOLD_S = 20
+BACKFILL_AWAY_S = 60
+"""So long a shard waits within an invocation, until its rate allows a batch or queues are less full; then about so long
+in Step Functions, which charges nothing for it."""
 LISTED_A_PAGE = 1_000
+LOOKS_FOR_SHARDS = 1_000
 BACKFILL_WRITE_UNITS = 3
 BACKFILL_SQS_REQUESTS = 3
 """For each announcement: the time reserved, the place recorded, the lease; and a look at the depth of the queues."""
@@ -321,16 +326,18 @@ def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool
     archived = once(replace(plan, announced=True, files_per_s=versions_per_s))
     files, seconds = plan.sizes.files, backfill_s(plan, versions_per_s)
     messages = files / ANNOUNCED_A_MESSAGE
-    worked_s = BACKFILL_AT_ONCE * seconds
-    steps = BACKFILL_SHARDS + worked_s / BACKFILL_STEP_S
+    at_work = _shards_at_work(plan, versions_per_s)
+    worked_s = at_work * seconds
+    waited_s = (BACKFILL_AT_ONCE - at_work) * seconds
+    steps = BACKFILL_SHARDS + worked_s / BACKFILL_STEP_S + waited_s / (BACKFILL_HOLD_S + BACKFILL_AWAY_S)
     found = (
         Use(purpose="backfill: inventory", charge=Charge.S3_INVENTORY_OBJECT, quantity=files, rule="one report")
         if inventory
         else Use(
             purpose="backfill: listing versions",
             charge=Charge.S3_PUT,
-            quantity=files / LISTED_A_PAGE + 10 * BACKFILL_SHARDS,
-            rule=f"{LISTED_A_PAGE:,} a page; and {10 * BACKFILL_SHARDS:,} to find where shards begin",
+            quantity=files / LISTED_A_PAGE + LOOKS_FOR_SHARDS,
+            rule=f"{LISTED_A_PAGE:,} a page; and {LOOKS_FOR_SHARDS:,} to find where shards begin",
         )
     )
     return [
@@ -351,8 +358,8 @@ def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool
         Use(
             purpose="backfill: states",
             charge=Charge.STATE_TRANSITION,
-            quantity=2 * steps + BACKFILL_SHARDS,
-            rule=f"{BACKFILL_SHARDS} shards, and two transitions for each step of {BACKFILL_STEP_S} s",
+            quantity=3 * steps + BACKFILL_SHARDS,
+            rule=f"{BACKFILL_SHARDS} shards, and for each step a call, a choice and a wait",
             unseen=True,
         ),
         Use(purpose="backfill: steps", charge=Charge.LAMBDA_REQUEST, quantity=steps, rule="one for each", unseen=True),
@@ -360,10 +367,21 @@ def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool
             purpose="backfill: time of the function",
             charge=Charge.LAMBDA_GB_SECOND,
             quantity=worked_s * BACKFILL_GB,
-            rule=f"{BACKFILL_AT_ONCE} shards at once for {seconds:,.0f} s, waiting included",
+            rule=f"{at_work:.1f} of {BACKFILL_AT_ONCE} shards at work or waiting within, for {seconds:,.0f} s",
             unseen=True,
         ),
+        *(replace(use, purpose=f"backfill: {use.purpose}") for use in logged(steps)),
     ]
+
+
+def _shards_at_work(plan: Plan, versions_per_s: float) -> float:
+    """How many shards are in an invocation at a time: those whose turn comes soon enough to wait for it there.
+
+    If it is the queues that hold them back, each waits inside for so long, and outside, in turn.
+    """
+    if plan.sizes.files / versions_per_s < backfill_s(plan):
+        return BACKFILL_AT_ONCE * BACKFILL_HOLD_S / (BACKFILL_HOLD_S + BACKFILL_AWAY_S)
+    return min(BACKFILL_AT_ONCE, 1 + BACKFILL_HOLD_S * versions_per_s / ANNOUNCED_A_MESSAGE)
 
 
 def monthly(plan: Plan, deployed: Deployed) -> list[Use]:
