@@ -63,7 +63,7 @@ def _collect(records: Sequence[SQSRecord]) -> list[SQSRecord]:
     """
     try:
         versions = [version for record in records for version in _understood(record.body)]
-        collected = collector().collect(versions, now())
+        collected = collector().collect(versions, now(), waited_s=_waited_s(records))
     except Exception as error:  # noqa: BLE001  # logged; the messages come back, and none was acknowledged
         logger().exception("failed", messages=len(records))
         if len(records) > 1 and not isinstance(error, Transient):
@@ -81,6 +81,16 @@ def _collect(records: Sequence[SQSRecord]) -> list[SQSRecord]:
         )
     count("collected", collected.versions)
     return []
+
+
+def _waited_s(records: Sequence[SQSRecord]) -> float:
+    """How long the first of the messages has been in the queue.
+
+    Where few come Lambda may hold them back for 20 s, whatever the window (Lambda developer guide, "Using Lambda with
+    Amazon SQS").
+    """
+    sent_ms = min(int(record.attributes.get("SentTimestamp") or 0) for record in records)
+    return max(0.0, now().timestamp() - sent_ms / 1000) if sent_ms else 0.0
 
 
 def _understood(body: str) -> tuple[ObjectVersion, ...]:

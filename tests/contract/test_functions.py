@@ -88,6 +88,24 @@ def refuse(service: Any, operation: str, code: str, status: int) -> Any:
     return lambda: events.unregister(name, answer)
 
 
+def test_what_waited_in_the_queue_waits_so_much_less_in_its_bundle(cloud: MotoCloud) -> None:
+    body = s3_event(cloud.upload("a", b"of a"))
+    waited = record(body)
+    sent_at = datetime.now(UTC) - timedelta(seconds=8)
+    waited["attributes"]["SentTimestamp"] = f"{sent_at.timestamp() * 1000:.0f}"
+    delays: list[int] = []
+
+    def note(*, params: dict[str, Any], **_: Any) -> None:
+        delays.append(params["DelaySeconds"])
+
+    clients.sqs().meta.events.register("provide-client-params.sqs.SendMessage", note)
+    assert collect.handler({"Records": [record(s3_event(cloud.upload("b", b"of b"))), waited]}, CONTEXT) == {
+        "batchItemFailures": []
+    }
+    clients.sqs().meta.events.unregister("provide-client-params.sqs.SendMessage", note)
+    assert delays == [pytest.approx(collect.config().max_age_s - 8, abs=2)], "give or take what the test takes"
+
+
 # The whole thread
 
 

@@ -112,6 +112,17 @@ def test_a_bundle_is_due_five_minutes_after_its_age_and_one_of_a_backfill_an_hou
     assert LIMITS.due_at(NOW, Lane.BACKFILL) == NOW + timedelta(seconds=20, hours=1)
 
 
+@pytest.mark.parametrize(("waited_s", "timer_s"), [(0, 20), (0.3, 20), (3, 17), (10, 10), (19, 10), (86_400, 10)])
+def test_what_waited_before_it_came_into_a_bundle_waits_less_in_it_but_half_of_the_age_at_least(
+    waited_s: float, timer_s: int
+) -> None:
+    assert LIMITS.timer_s(waited_s) == timer_s
+
+
+def test_a_bundle_of_the_shortest_age_has_a_timer_of_a_second() -> None:
+    assert Limits(target_bytes=100, max_members=5, max_age_s=1).timer_s(60) == 1
+
+
 @given(st.text(min_size=1))
 def test_a_request_names_its_bundle(bundle_id: str) -> None:
     assert requested_bundle(write_request(bundle_id)) == bundle_id

@@ -45,6 +45,12 @@ def test_the_first_batch_opens_a_bundle_whose_timer_was_sent_before(cloud: Memor
     assert delay_s == LIMITS.max_age_s
 
 
+def test_the_timer_counts_from_when_the_first_version_was_announced(cloud: MemoryCloud) -> None:
+    cloud.collector().collect([cloud.version("a")], cloud.now, waited_s=6)
+
+    assert [delay_s for _, delay_s in cloud.bundles_queue.sent] == [LIMITS.max_age_s - 6]
+
+
 def test_a_part_is_written_before_the_counters_say_so(cloud: MemoryCloud) -> None:
     class Refusing(MemoryBundles):
         def grow(self, bundle_id: str, **_: Any) -> Bundle | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -98,6 +99,14 @@ class Limits:
     def full(self, *, size_bytes: int, count: int) -> bool:
         """Whether a bundle of this size should be written now."""
         return size_bytes >= self.target_bytes or count >= self.max_members
+
+    def timer_s(self, waited_s: float) -> int:
+        """After how many seconds a bundle is written, full or not, if what opens it has waited for so long in a queue.
+
+        So the maximum age is that of a version since it was announced, wherever it waited. But a bundle is open for
+        half of it at least, lest a backlog become many small archives.
+        """
+        return math.ceil(max(self.max_age_s / 2, self.max_age_s - waited_s))
 
     def due_at(self, now: datetime, lane: Lane) -> datetime:
         """When a bundle that is opened now should long have been written: its age, and the lane's patience."""

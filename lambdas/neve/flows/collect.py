@@ -56,10 +56,12 @@ class Collector:
     limits: Limits
     new_id: Callable[[], str]
 
-    def collect(self, versions: Sequence[ObjectVersion], now: datetime) -> Collected:
+    def collect(self, versions: Sequence[ObjectVersion], now: datetime, *, waited_s: float = 0.0) -> Collected:
         """Note every version in a bundle. When this returns, none of them can be lost any more.
 
-        Raises Transient if AWS fails; versions noted until then are noted twice at the next try, which is harmless.
+        The first of them was announced `waited_s` ago: the timer of a bundle that is opened for them is so much
+        shorter. Raises Transient if AWS fails; versions noted until then are noted twice at the next try, which is
+        harmless.
         """
         wanted = distinct(versions)
         small, large = by_size(wanted, self.limits)
@@ -73,7 +75,7 @@ class Collector:
                 self._seal_whole(taken, now)
                 full += 1
             else:
-                bundle = self._open_bundle(now)
+                bundle = self._open_bundle(now, waited_s)
                 taken = small[: fill(small, self.limits, size_bytes=bundle.size_bytes, count=bundle.count)]
                 grown = self._add(bundle.id, taken, now)
                 if grown is None:
@@ -128,7 +130,7 @@ class Collector:
             lane=self.lane,
         )
 
-    def _open_bundle(self, now: datetime) -> Bundle:
+    def _open_bundle(self, now: datetime, waited_s: float) -> Bundle:
         """The bundle that the lane names, or a new one that it names from now on."""
         for _ in range(MAX_TRIES):
             previous = self.bundles.lane(self.lane)
@@ -144,7 +146,7 @@ class Collector:
                 due_at=self.limits.due_at(now, self.lane),
                 lane=self.lane,
             )
-            self.bundles_queue.send(write_request(opened.id), delay_s=self.limits.max_age_s)
+            self.bundles_queue.send(write_request(opened.id), delay_s=self.limits.timer_s(waited_s))
             if not self.bundles.create(opened):
                 continue  # the timer was here first and has made it void
             if self.bundles.move_lane(self.lane, previous=previous, to=opened.id):
