@@ -38,7 +38,7 @@ def prepare() -> None:
         clients.s3().put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     make_files_table(FILES)
     for table in (ARCHIVES, RESTORES):
-        _make_table_with_unfinished(table)
+        make_table_with_unfinished(table)
     clients.dynamodb().create_table(
         TableName=PARKED,
         BillingMode="PAY_PER_REQUEST",
@@ -142,7 +142,7 @@ def make_files_table(name: str) -> None:
     )
 
 
-def _make_table_with_unfinished(name: str) -> None:
+def make_table_with_unfinished(name: str) -> None:
     """A table `archives` or `restores`, with its sparse index of what is unfinished."""
     clients.dynamodb().create_table(
         TableName=name,
