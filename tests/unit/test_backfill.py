@@ -101,6 +101,14 @@ def test_a_bucket_is_asked_no_more_often_than_is_allowed() -> None:
     assert sum(in_ranges(keys, found)) == len(set(keys))
 
 
+def test_keys_behind_the_highest_character_cost_no_more_than_others() -> None:
+    asked: list[str] = []
+    keys = ["a", *(f"a\U0010ffff\U0010ffff{number}" for number in range(3)), "b"]
+    found = boundaries(in_bucket(keys, asked))
+    assert len(found) > 2
+    assert len(asked) < 60
+
+
 def test_boundaries_fit_into_an_item_however_long_keys_are() -> None:
     keys = [chr(0x4E00 + number) * 300 + chr(0x4E00 + other) for number in range(20) for other in range(20)]
     found = boundaries(in_bucket(keys), enough=350, requests=10_000)

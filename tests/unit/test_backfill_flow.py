@@ -195,11 +195,14 @@ def test_of_two_that_split_at_once_both_work_on_the_first_ones_shards() -> None:
         world.backfills = steps.watch(real)
         planned: list[tuple[int, ...]] = []
 
-        def plan_and_work() -> None:
+        def plan() -> None:
             planned.append(world.backfiller.plan(ID).shards)
-            world.add(stored("z"), stored("y"))
 
-        steps.run([plan_and_work, plan_and_work])
+        def upload_and_plan() -> None:
+            world.add(stored("z"), stored("y"))
+            plan()
+
+        steps.run([plan, upload_and_plan])
         assert planned[0] == planned[1]
         world.backfills = real
         world.run()
@@ -262,11 +265,12 @@ def test_several_files_in_one_shard_are_read_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, small_batches: None
 ) -> None:
     monkeypatch.setattr("neve.domain.backfill.MOST_SHARDS", 2)
-    world, versions = filled(20, inventory=True, lasts=3 * SECOND, tick=SECOND / 10)
-    assert world.run().state is BackfillState.FINISHED
-    assert {number for _, number in world.backfills.parts} == {0, 1}
-    assert len(world.calls) > 3
-    assert sorted(world.announced()) == sorted(identities(versions))
+    for tenths in range(5, 40, 3):
+        world, versions = filled(20, inventory=True, lasts=tenths * SECOND / 10, tick=SECOND / 10)
+        assert world.run().state is BackfillState.FINISHED
+        assert {number for _, number in world.backfills.parts} == {0, 1}
+        assert len(world.calls) > 2
+        assert sorted(world.announced()) == sorted(identities(versions))
 
 
 def test_a_place_that_may_not_be_read_is_a_problem_like_others() -> None:
@@ -377,6 +381,27 @@ def test_stopped_and_resumed_at_any_moment_it_leaves_nothing_out_and_doubles_not
         world.backfills.resume(ID, world.clock())
         assert world.run().state is BackfillState.FINISHED
         assert sorted(world.announced()) == sorted(identities(versions))
+
+
+def test_a_shard_that_is_at_work_stops_at_its_next_batch_and_goes_on_from_there(small_batches: None) -> None:
+    world = BackfillWorld()
+    versions = [stored(f"k{number:02}") for number in range(12)]
+    world.add(*versions)
+    world.open()
+    world.backfills.freeze(ID, Split(boundaries=("k00",)))
+    send = world.queue.send
+
+    def stopping(body: str, *, delay_s: int = 0) -> None:
+        send(body)
+        world.backfills.stop(ID, world.now)
+
+    for first in (1, 4, 7, 10):
+        world.queue.send = stopping  # type: ignore[method-assign]
+        advanced = world.advance(1)
+        assert (advanced.announced, advanced.done, advanced.stopped) == (min(3, 12 - first), first == 10, first < 10)
+        assert world.announced() == identities(versions[1 : first + 3])
+        assert not world.backfills.shard(ID, 1).lease_owner
+        world.backfills.resume(ID, world.now)
 
 
 def test_a_backfill_that_is_not_running_has_no_shards_left_and_its_calls_end() -> None:
