@@ -363,8 +363,10 @@ def _tell_collection(plan: Plan, *, with_archives: bool = True) -> None:
 
 
 def _tell_prices(listed: PriceList) -> None:
+    older = sum(bool(price.checked) for price in listed.prices.values())
+    besides = f" ({older} of them older: `neve cost prices`)" if older else ""
     typer.echo(
-        f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}, without free tiers. KMS costs nothing: nothing is "
-        "under a key of your own. Not in it: the content bucket, CloudFront, retries. (imputed): no SDK sees it, a "
-        "rule says how much."
+        f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}{besides}, without free tiers. KMS costs nothing: "
+        "nothing is under a key of your own. Not in it: the content bucket, CloudFront, retries. (imputed): no SDK sees "
+        "it, a rule says how much."
     )

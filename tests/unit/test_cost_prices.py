@@ -155,6 +155,15 @@ def test_another_region_has_a_prefix_in_its_usage_types_and_kms_the_name_of_the_
     assert updated.prices.region == "eu-central-1"
 
 
+def test_some_services_name_even_us_east_1_in_their_usage_types() -> None:
+    given = answers()
+    for service in ("AmazonStates", "AmazonCloudWatch"):
+        given[service] = [
+            priced(charge, prefix="USE1-") for charge, rule in RULES.items() if rule.places[0].service == service
+        ]
+    assert asked(given).kept == ()
+
+
 def test_usage_types_that_merely_end_alike_are_others() -> None:
     given = answers()
     given[S3].append(
@@ -171,7 +180,9 @@ def test_steps_become_what_is_cheaper_beyond_and_free_tiers_are_left_out() -> No
     given[S3].append(item({**attributes, "location": "US East (N. Virginia)"}, *steps, unit="GB-Mo"))
     free = [("0", "1000000", "0.0"), ("1000000", "Inf", "0.0000005")]
     given["AmazonSNS"] = [item({"usagetype": "Requests-Tier1"}, *free, unit="Requests")]
-    prices = asked(given).prices.prices
+    updated = asked(given)
+    assert updated.kept == ()
+    prices = updated.prices.prices
     assert prices[Charge.S3_STANDARD_GB_MONTH].usd == 0.022
     assert prices[Charge.S3_STANDARD_GB_MONTH].beyond == ((51200, 0.021), (512000, 0.019))
     assert (prices[Charge.SNS_PUBLISH].usd, prices[Charge.SNS_PUBLISH].beyond) == (0.5, ())
@@ -308,7 +319,7 @@ def test_what_has_changed_and_what_stayed_is_shown_and_written(
     assert "no such product (looked up under a name from memory)" in told.stdout
     assert parse_prices(path.read_text()) == updated.prices
     shown = CliRunner().invoke(app, ["cost", "prices", "--prices", str(path)]).stdout
-    assert "2026-11-22" in shown
+    assert "2026-11-22 (1 of them older" in shown
     assert "autumn 2026" in shown
     assert (
         json.loads(CliRunner().invoke(app, ["cost", "prices", "--update", "--json"]).stdout)["checked"] == "2026-11-22"
