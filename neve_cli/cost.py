@@ -367,6 +367,6 @@ def _tell_prices(listed: PriceList) -> None:
     besides = f" ({older} of them older: `neve cost prices`)" if older else ""
     typer.echo(
         f"\nPrices of {safe(listed.region)}, {safe(listed.checked)}{besides}, without free tiers. KMS costs nothing: "
-        "nothing is under a key of your own. Not in it: the content bucket, CloudFront, retries. (imputed): no SDK sees "
-        "it, a rule says how much."
+        "nothing is under a key of your own. Not in it: the content bucket, CloudFront, retries. (imputed): no SDK "
+        "sees it, a rule says how much."
     )
