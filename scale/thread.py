@@ -32,7 +32,7 @@ class Settings:
     target_bytes: int = 25 * 1024 * 1024
     max_members: int = 2_000
     max_age_s: float = 20
-    window_s: float = 1
+    window_s: float = 3
     collect_batch: int = 1_000
     collect_concurrency: int = 10
     write_concurrency: int = 20
@@ -231,7 +231,7 @@ class _Lane:
 
     def _add(self, left: list[float]) -> Waiting:
         """Into the open bundle, what it has room for; none if it was filled or sealed meanwhile."""
-        bundle = yield from self._opened()
+        bundle = yield from self._opened(min(left))
         taken = left[: self._places - len(bundle.files)]
         yield from self._write_item(_part_bytes(len(taken)))
         yield from self._write_item()
@@ -245,8 +245,11 @@ class _Lane:
             yield from self._ask_for(bundle, 0)
         return taken
 
-    def _opened(self) -> Waiting:
-        """The bundle that the lane names, or a new one; who loses the lane makes its own void, and looks again."""
+    def _opened(self, announced: float) -> Waiting:
+        """The bundle that the lane names, or a new one; who loses the lane makes its own void, and looks again.
+
+        Its timer counts from when the first of the files was `announced`, but for half of the age at least.
+        """
         while True:
             yield from self._read_item()
             previous = self._open_bundle
@@ -255,7 +258,8 @@ class _Lane:
                 if previous.open and len(previous.files) < self._places:
                     return previous
             opened = _Bundle()
-            yield from self._ask_for(opened, self.settings.max_age_s)
+            age_s = self.settings.max_age_s
+            yield from self._ask_for(opened, max(age_s / 2, age_s - max(0.0, self.env.now - announced)))
             yield from self._write_item(entries=2)
             yield from self._write_item()
             if self._open_bundle is previous:

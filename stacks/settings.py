@@ -295,7 +295,7 @@ class Settings:
     copy_timeout_s: int = 900
     sweep_timeout_s: int = 60
     collect_batch: int = 1000
-    collect_window_s: int = 1
+    collect_window_s: int = 3
     collect_concurrency: int = 10
     write_concurrency: int = 20
     copy_concurrency: int = 10

@@ -23,6 +23,7 @@ from tests.deployed import OTHER_BUCKET, UPLOADS_BUCKET, Stacks, look_at
 SETTINGS: dict[str, str | int | float] = {
     "target_mib": 4,
     "max_age_s": 5,
+    "collect_window_s": 1,
     "collect_timeout_s": 10,
     "write_timeout_s": 10,
     "copy_timeout_s": 10,

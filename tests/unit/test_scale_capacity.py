@@ -74,7 +74,7 @@ def test_limits_come_in_the_order_in_which_they_bind_and_the_next_lies_ahead() -
 
 
 def test_a_longer_window_takes_the_load_off_the_open_bundle_and_off_no_poller() -> None:
-    short, long = model(), model(collect_window_s=5)
+    short, long = model(collect_window_s=1), model(collect_window_s=5)
     assert limit(short, "the lane's open bundle, filled").binds_at < 5_000
     assert limit(long, "the lane's open bundle, filled").binds_at > limit(short, "the lane's open bundle, f").binds_at
     assert long.open_bundle_writes(10_000) < short.open_bundle_writes(10_000)

@@ -12,7 +12,7 @@ import simpy
 
 from neve.domain.cost import Workload, archiving
 from neve.domain.prices import US_EAST_1, Bill
-from scale.queues import Function, LocalMapping, Mapping, Queue
+from scale.queues import LONG_POLL_S, Function, LocalMapping, Mapping, Queue
 from scale.thread import Arrivals, History, Settings, Times, simulate, usd_per_million
 
 TIMES = Times(
@@ -53,21 +53,21 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
 
 def test_a_single_file_waits_for_the_timer_of_its_bundle() -> None:
     outcome = simulate(Arrivals(files=1, files_per_s=1), Settings(window_s=0), TIMES)
-    least = TIMES.start_s * 2 + 20 + TIMES.write_s
-    assert least < outcome.latency(1) < least + 4
+    least = 20 + TIMES.start_s + TIMES.write_s
+    assert least < outcome.latency(1) < least + 1
 
 
-def test_on_a_quiet_queue_a_window_of_one_second_takes_as_long_as_the_poll_that_is_under_way() -> None:
+def test_what_a_poll_holds_back_on_a_quiet_queue_waits_less_in_its_bundle_but_half_of_the_age() -> None:
     quiet = Arrivals(files=1, files_per_s=1)
     held = simulate(quiet, Settings(window_s=1), TIMES).latency(1)
     cut_short = simulate(quiet, Settings(window_s=1), replace(TIMES, held_s=0)).latency(1)
-    assert held - cut_short == pytest.approx(19, abs=0.1)
+    assert held - cut_short == pytest.approx(LONG_POLL_S + 20 / 2 - 20, abs=2)
 
 
 def test_files_that_come_faster_than_target_by_age_fill_their_archives() -> None:
     fast = simulate(Arrivals(files=1_500, files_per_s=500), Settings(target_bytes=10_000_000), TIMES)
     assert fast.members == pytest.approx(100, rel=0.1)
-    slow = simulate(Arrivals(files=300, files_per_s=2), Settings(), TIMES)
+    slow = simulate(Arrivals(files=300, files_per_s=2), Settings(window_s=0), TIMES)
     assert slow.members == pytest.approx(1 + 2 * 20, rel=0.25)
 
 

@@ -110,18 +110,19 @@ LATE_TIMER_S = 0.03
 at one whole processor; and the bytes, in and out, at the network of one environment (about 75 MB/s)."""
 
 
-COLLECT_WINDOW_S = 1
+COLLECT_WINDOW_S = 3
 COLLECT_POLLERS = 5
 MOST_BATCHED = 1_000
-"""Collect's mapping gathers for a second, by five pollers at first, and up to so many events as deployed. Source:
-Lambda developer guide, "Using Lambda with Amazon SQS": polling begins with five batches at a time."""
+"""Collect's mapping gathers for so many seconds, by five pollers at first, and up to so many events as deployed.
+Source: Lambda developer guide, "Using Lambda with Amazon SQS": polling begins with five batches at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """Files of one size that arrive at a rate: by default so fast that every bundle fills before its timer runs out.
 
-    `batch_files` is how many events one Collect is handed. `announced`: they come by a backfill, without S3's events.
+    `batch_files` is how many events one Collect is handed, the first of which has waited for `waited_s` then: the timer
+    of a bundle counts from its event. `announced`: they come by a backfill, without S3's events.
     """
 
     file_bytes: int = 100_000
@@ -131,6 +132,7 @@ class Workload:
     storage_class: str = "GLACIER"
     files_per_s: float = math.inf
     max_age_s: int = 20
+    waited_s: float = 0
     announced: bool = False
 
     @property
@@ -141,7 +143,7 @@ class Workload:
     @property
     def bundled(self) -> float:
         """In a bundle as it is written; if it does not fill, what opened it and what came until its timer ran out."""
-        return min(self.members, 1 + self.files_per_s * self.max_age_s)
+        return min(self.members, 1 + self.files_per_s * max(self.max_age_s / 2, self.max_age_s - self.waited_s))
 
     @property
     def full(self) -> bool:
@@ -160,7 +162,8 @@ def arriving(
     """Files that arrive at this rate, gathered for `window_s`; `known` is what else is known of the Workload."""
     batch = round(files_per_s * window_s / COLLECT_POLLERS) if math.isfinite(files_per_s) else MOST_BATCHED
     handed = ANNOUNCED_A_MESSAGE if announced else min(max(1, batch), MOST_BATCHED)
-    return Workload(files_per_s=files_per_s, batch_files=handed, announced=announced, **known)
+    waited_s = 0 if announced else window_s
+    return Workload(files_per_s=files_per_s, batch_files=handed, waited_s=waited_s, announced=announced, **known)
 
 
 def archiving(work: Workload, files: float = MILLION, *, late_timers: float | None = None) -> list[Use]:
