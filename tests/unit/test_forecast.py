@@ -90,7 +90,9 @@ def test_files_that_trickle_in_cost_more_each_since_archives_stay_small() -> Non
     by_rate = {rate: replace(PLAN, files_per_s=rate) for rate in (0.01, 1, 10, 100, math.inf)}
     costs = [usd(once(plan)) for plan in by_rate.values()]
     assert costs == sorted(costs, reverse=True)
-    assert by_rate[1].archives[0][2] == pytest.approx(1 + 20 - 3), "the age counts from the event, 3 s before the bundle is opened"
+    assert by_rate[1].archives[0][2] == pytest.approx(1 + 20 - 3), (
+        "the age counts from the event, 3 s before the bundle is opened"
+    )
     assert by_rate[100].archives[0][2] == 263
 
 
