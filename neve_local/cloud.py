@@ -40,6 +40,8 @@ ACCESS_KEY = "test"
 _START_PATIENCE_S = 60
 _STOP_PATIENCE_S = 120
 _LOG_PAGE = 10_000
+# Each is a process of a function, which a laptop has few of (MOST_ENVIRONMENTS in neve_local.app).
+_SHARDS_AT_ONCE = 4
 
 
 class LocalCloudError(NeveError):
@@ -235,7 +237,7 @@ class LocalCloud:
         Does nothing if the same code was deployed here with the same settings before.
         Raises LocalCloudError with the end of what `cdk` said if it fails.
         """
-        settings = {"lambda_platform": "host", **(context or {})}
+        settings = {"lambda_platform": "host", "backfill_shards_at_once": _SHARDS_AT_ONCE, **(context or {})}
         source = deployment.source_digest(PROJECT, settings)
         if (
             self._stack_is_complete("CDKToolkit")

@@ -43,8 +43,8 @@ FIXED_AT_ONCE: Mapping[str, int] = {
 
 THREADS = 16
 """Of StartAudit and Extract."""
-BACKFILL_BATCH = 10
-"""Messages that CollectBackfill is handed at the most."""
+BACKFILL_BATCH = 1
+"""Messages that CollectBackfill is handed at once."""
 ANNOUNCED = 1_000
 """Versions in a message of a backfill."""
 INDEX_PAGE = 200

@@ -41,6 +41,7 @@ class _Way:
     collect: QueueWithDeadLetters
     bundles: QueueWithDeadLetters
     large: QueueWithDeadLetters
+    collect_timeout_s: int
     collect_batch: int
     collect_window_s: int
     collects: int
@@ -63,7 +64,7 @@ class ArchiveStack(cdk.Stack):
 
         self.bundles = queue_with_dead_letters(self, "Bundles", timeout_s=settings.write_timeout_s)
         self.large = queue_with_dead_letters(self, "Large", timeout_s=settings.copy_timeout_s)
-        self.backfill = queue_with_dead_letters(self, "Backfill", timeout_s=settings.collect_timeout_s)
+        self.backfill = queue_with_dead_letters(self, "Backfill", timeout_s=settings.write_timeout_s)
         self.backfill_bundles = queue_with_dead_letters(self, "BackfillBundles", timeout_s=settings.write_timeout_s)
         self.backfill_large = queue_with_dead_letters(self, "BackfillLarge", timeout_s=settings.copy_timeout_s)
         self.sweep = queue_with_dead_letters(
@@ -74,6 +75,7 @@ class ArchiveStack(cdk.Stack):
             collect=storage.collect,
             bundles=self.bundles,
             large=self.large,
+            collect_timeout_s=settings.collect_timeout_s,
             collect_batch=settings.collect_batch,
             collect_window_s=settings.collect_window_s,
             collects=settings.collect_concurrency,
@@ -88,9 +90,10 @@ class ArchiveStack(cdk.Stack):
             collect=self.backfill,
             bundles=self.backfill_bundles,
             large=self.backfill_large,
-            # A message announces a thousand versions and more: a few fill an invocation, and two invocations note more
-            # in a second than the writers archive.
-            collect_batch=10,
+            # A message announces up to some thousand versions. Of large ones each takes three requests: a minute might
+            # not do. Of others two invocations note more in a second than the writers archive.
+            collect_timeout_s=settings.write_timeout_s,
+            collect_batch=1,
             collect_window_s=0,
             collects=2,
             writes=settings.backfill_write_concurrency,
@@ -158,7 +161,7 @@ class ArchiveStack(cdk.Stack):
                 max_age_s=settings.max_age_s,
             ),
             platform=settings.lambda_platform,
-            timeout_s=settings.collect_timeout_s,
+            timeout_s=way.collect_timeout_s,
             memory_mib=512,
             recursive_loop=_COLLECTED_AGAIN,
         )

@@ -134,7 +134,7 @@ def test_a_function_takes_many_messages_at_once_only_if_each_is_quick(templates:
         "CopyUpload": 10,
         "ReleaseUpload": 10,
         "Relay": 1,
-        "CollectBackfill": 10,
+        "CollectBackfill": 1,
         "WriteBackfill": 1,
         "CopyBackfill": 1,
     }
@@ -210,7 +210,7 @@ def test_visibility_follows_the_timeouts(synthesized: Callable[..., Templates]) 
         "CopyUpload": 114,
         "ReleaseUpload": 120,
         "Relay": 126,
-        "CollectBackfill": 60,
+        "CollectBackfill": 66,
         "WriteBackfill": 66,
         "CopyBackfill": 72,
     }
