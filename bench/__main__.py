@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from bench import (
+    backfilling,
     cost,
     deployed,
     importing,
@@ -44,6 +45,7 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[..., Section]]] = {
     "l": ("what Resolve takes for each request", resolving.measure),
     "m": ("from a host's folder to a pointer", offloading.measure),
     "n": ("files imported a second, against aws and rclone", importing.measure),
+    "o": ("live uploads beside a backfill", backfilling.measure),
 }
 
 
