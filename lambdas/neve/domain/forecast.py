@@ -289,11 +289,13 @@ def offloading(plan: Plan) -> list[Use]:
 BACKFILL_WRITERS = 10
 """The setting backfill_write_concurrency: so many archives of a backfill are written at once."""
 BACKFILL_SHARDS = 100
+BACKFILL_FEW = 10_000
 BACKFILL_AT_ONCE = 10
 BACKFILL_STEP_S = 840
 BACKFILL_GB = 512 / 1024
-"""A backfill's shards, how many are worked on at once (backfill_shards_at_once), how long an invocation does so of the
-900 s that it may last (backfill_timeout_s), and its memory."""
+"""A backfill's shards, of which fewer versions than that have one; how many are worked on at once
+(backfill_shards_at_once), how long an invocation does so of the 900 s that it may last (backfill_timeout_s), and its
+memory."""
 BACKFILL_HOLD_S = 20
 BACKFILL_AWAY_S = 60
 """So long a shard waits within an invocation, until its rate allows a batch or queues are less full; then about so long
@@ -314,7 +316,9 @@ def backfill_s(plan: Plan, versions_per_s: float = math.inf, *, writers: int = B
     return max(plan.sizes.files / versions_per_s, small / (writers * work.bundled / work.write_s))
 
 
-def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool = False) -> list[Use]:
+def backfilling(
+    plan: Plan, versions_per_s: float = math.inf, *, inventory: bool = False, writers: int = BACKFILL_WRITERS
+) -> list[Use]:
     """What archiving `plan.sizes`, which lie in the content bucket already, takes by `neve backfill`.
 
     `versions_per_s` is the rate that it is held to, if to any; `inventory` says that the versions are read from a
@@ -324,20 +328,23 @@ def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool
         Bill(prices=US_EAST_1, uses=tuple(backfilling(Plan(sizes=sizes), versions_per_s=500))).usd
     """
     archived = once(replace(plan, announced=True, files_per_s=versions_per_s))
-    files, seconds = plan.sizes.files, backfill_s(plan, versions_per_s)
+    files, seconds = plan.sizes.files, backfill_s(plan, versions_per_s, writers=writers)
+    shards = BACKFILL_SHARDS if files >= BACKFILL_FEW else 1
+    at_once = min(BACKFILL_AT_ONCE, shards)
+    looks = LOOKS_FOR_SHARDS if files >= BACKFILL_FEW else math.ceil(files / LISTED_A_PAGE)
     messages = files / ANNOUNCED_A_MESSAGE
-    at_work = _shards_at_work(plan, versions_per_s)
+    at_work = min(at_once, _shards_at_work(plan, versions_per_s, seconds))
     worked_s = at_work * seconds
-    waited_s = (BACKFILL_AT_ONCE - at_work) * seconds
-    steps = BACKFILL_SHARDS + worked_s / BACKFILL_STEP_S + waited_s / (BACKFILL_HOLD_S + BACKFILL_AWAY_S)
+    waited_s = (at_once - at_work) * seconds
+    steps = shards + worked_s / BACKFILL_STEP_S + waited_s / (BACKFILL_HOLD_S + BACKFILL_AWAY_S)
     found = (
         Use(purpose="backfill: inventory", charge=Charge.S3_INVENTORY_OBJECT, quantity=files, rule="one report")
         if inventory
         else Use(
             purpose="backfill: listing versions",
             charge=Charge.S3_PUT,
-            quantity=files / LISTED_A_PAGE + LOOKS_FOR_SHARDS,
-            rule=f"{LISTED_A_PAGE:,} a page; and {LOOKS_FOR_SHARDS:,} to find where shards begin",
+            quantity=files / LISTED_A_PAGE + looks,
+            rule=f"{LISTED_A_PAGE:,} a page; and {looks:,} to find where shards begin",
         )
     )
     return [
@@ -358,8 +365,8 @@ def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool
         Use(
             purpose="backfill: states",
             charge=Charge.STATE_TRANSITION,
-            quantity=3 * steps + BACKFILL_SHARDS,
-            rule=f"{BACKFILL_SHARDS} shards, and for each step a call, a choice and a wait",
+            quantity=3 * steps + shards,
+            rule=f"{shards} shards, and for each step a call, a choice and a wait",
             unseen=True,
         ),
         Use(purpose="backfill: steps", charge=Charge.LAMBDA_REQUEST, quantity=steps, rule="one for each", unseen=True),
@@ -367,19 +374,19 @@ def backfilling(plan: Plan, versions_per_s: float = math.inf, *, inventory: bool
             purpose="backfill: time of the function",
             charge=Charge.LAMBDA_GB_SECOND,
             quantity=worked_s * BACKFILL_GB,
-            rule=f"{at_work:.1f} of {BACKFILL_AT_ONCE} shards at work or waiting within, for {seconds:,.0f} s",
+            rule=f"{at_work:.1f} of {at_once} shards at work or waiting within, for {seconds:,.0f} s",
             unseen=True,
         ),
         *(replace(use, purpose=f"backfill: {use.purpose}") for use in logged(steps)),
     ]
 
 
-def _shards_at_work(plan: Plan, versions_per_s: float) -> float:
+def _shards_at_work(plan: Plan, versions_per_s: float, seconds: float) -> float:
     """How many shards are in an invocation at a time: those whose turn comes soon enough to wait for it there.
 
     If it is the queues that hold them back, each waits inside for so long, and outside, in turn.
     """
-    if plan.sizes.files / versions_per_s < backfill_s(plan):
+    if plan.sizes.files / versions_per_s < seconds:
         return BACKFILL_AT_ONCE * BACKFILL_HOLD_S / (BACKFILL_HOLD_S + BACKFILL_AWAY_S)
     return min(BACKFILL_AT_ONCE, 1 + BACKFILL_HOLD_S * versions_per_s / ANNOUNCED_A_MESSAGE)
 
