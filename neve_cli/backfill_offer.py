@@ -57,11 +57,12 @@ def make_offer(
         max_age_s=int(deployed.outputs["MaxAgeSeconds"]),
     )
     per_s = float(asked.rate) if asked.rate else math.inf
-    uses = backfilling(plan, per_s, inventory=bool(asked.inventory))
+    writers = int(deployed.outputs["BackfillWriteConcurrency"])
+    uses = backfilling(plan, per_s, inventory=bool(asked.inventory), writers=writers)
     return Offer(
         plan=plan,
         bill=Bill(prices=US_EAST_1, uses=tuple(uses)),
-        lasts=timedelta(seconds=backfill_s(plan, per_s)),
+        lasts=timedelta(seconds=backfill_s(plan, per_s, writers=writers)),
         counted=counted,
         count=count,
     )

@@ -53,6 +53,7 @@ class Operator:
             "StorageClass": "GLACIER",
             "TargetBytes": "26214400",
             "MaxAgeSeconds": "20",
+            "BackfillWriteConcurrency": "10",
             **{
                 f"Backfill{name}{kind}Queue": f"{name}{kind}"
                 for name in ("", "Bundles", "Large")
