@@ -38,7 +38,7 @@ from neve.aws import clients
 from neve.aws.backfills_table import DynamoBackfills
 from neve.aws.content_listing import S3ContentListing
 from neve.aws.inventory import S3Inventory
-from neve.aws.invocation import count, deadline, logger, now, reported
+from neve.aws.invocation import count, deadline, impute_step, logger, now, reported
 from neve.aws.queue import SqsQueue
 from neve.config import BackfillConfig, read
 from neve.domain.backfill import ROUNDS, Request, Step, parse
@@ -91,6 +91,7 @@ def _inventory(place: str) -> S3Inventory:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take one step, as the state machine asks for it."""
     with reported():
+        impute_step()
         request = parse(event)
         match request.step:
             case Step.PLAN:

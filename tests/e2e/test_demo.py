@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from neve_cli.main import app
 from neve_local.cloud import LocalCloud
 from neve_local.demo import arguments, main, run
 from neve_local.demo_view import View
@@ -122,6 +124,23 @@ def test_its_price_of_archiving_is_that_of_archiving_alone(good: Ran) -> None:
     assert report["usd_per_million_files_as_they_came"] > 0
     assert report["prices"]["checked"]
     assert any(line["imputed"] for line in report["bill_as_they_came"])
+
+
+def test_the_model_and_the_ledger_say_the_same_of_what_it_cost(good: Ran) -> None:
+    cost = good.report["cost"]
+    assert cost["ledger_usd_per_million"] > 1.5, "events, reads and rows alone are as much"
+    assert abs(cost["difference_percent"]) <= 5
+
+
+def test_what_it_cost_can_be_asked_for(good: Ran, cloud: LocalCloud) -> None:
+    told = CliRunner().invoke(app, ["cost", "actual", "--since", "1d", "--json"], env=cloud.environment())
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert found["files"] >= good.report["files"]
+    assert found["unpriced_requests"] == 0
+    asked = {item["charge"]: item["quantity"] for item in found["items"] if item["when"] == "asked"}
+    assert asked["S3_GET"] >= good.report["requests"]["s3"]["GetObject"]
+    assert {"LAMBDA_REQUEST", "SQS_REQUEST", "GLACIER_STANDARD_REQUEST", "S3_PUT_GLACIER"} <= asked.keys()
 
 
 def test_files_leave_their_folder_and_no_url_ever_fails(good: Ran) -> None:

@@ -100,7 +100,7 @@ def test_people_are_told_what_was_counted_and_imputed_and_what_is_missing(cloudw
     assert "2 requests without a price are not in it" in told.stdout
     assert "the first metrics are of 2026-11-22 09:00:00 UTC: nothing ran in the 6.9 days before" in told.stdout
     assert "Asked of AWS: 1 request; " in told.stderr
-    assert "37  CloudWatch metric read  $0.00037" in told.stderr
+    assert "38  CloudWatch metric read  $0.00038" in told.stderr
 
 
 def test_other_prices_and_an_end_may_be_given(cloudwatch: Any) -> None:

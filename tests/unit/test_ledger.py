@@ -238,6 +238,7 @@ def test_an_invocation_writes_one_line_of_metrics_and_details(
     def fail() -> None:
         with invocation.reported():
             LEDGER.impute({Charge.SNS_PUBLISH: 0})
+            invocation.impute_step()
             invocation.impute_delivery(messages, failed=1, events=True)
             raise ZeroDivisionError
 
@@ -247,11 +248,11 @@ def test_an_invocation_writes_one_line_of_metrics_and_details(
     [directive] = line["_aws"]["CloudWatchMetrics"]
     assert (directive["Namespace"], directive["Dimensions"], line["service"]) == ("neve", [["service"]], "Ledger")
     names = [metric["Name"] for metric in directive["Metrics"]]
-    assert len(names) == 3, "none of them is zero"
+    assert len(names) == 4, "none of them is zero"
     tally = from_line(line)
     assert (line["function"], line["requests"]) == ("Collect", {})
     assert tally.imputed[Charge.SQS_REQUEST] == 1 + 2, "S3 has sent one; both were received, one was deleted"
-    assert tally.imputed[Charge.LAMBDA_REQUEST] == 1
+    assert (tally.imputed[Charge.LAMBDA_REQUEST], tally.imputed[Charge.STATE_TRANSITION]) == (1, 3)
     assert LEDGER.settle() == Tally()
 
 

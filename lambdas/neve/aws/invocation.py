@@ -102,6 +102,14 @@ def impute_delivery(records: Sequence[SQSRecord], *, failed: int, events: bool =
     LEDGER.impute({Charge.SQS_REQUEST: requests})
 
 
+STEP_TRANSITIONS = 3
+
+
+def impute_step() -> None:
+    """Add to the ledger what a state machine takes that asks for this invocation: the call, a choice, and a wait."""
+    LEDGER.impute({Charge.STATE_TRANSITION: STEP_TRANSITIONS})
+
+
 def write_ledger() -> None:
     """Write what the ledger has counted as one line: metrics that all functions share, details as fields beside them.
 

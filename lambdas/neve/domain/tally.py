@@ -24,6 +24,7 @@ RULES: Mapping[Charge, str] = {
     Charge.LAMBDA_X86_GB_SECOND: "the handler's time, rounded up to the millisecond, times the function's memory",
     Charge.DYNAMODB_WRITE_UNIT: "writes whose condition did not hold: the answer states no units",
     Charge.DYNAMODB_READ_UNIT: "reads of which the answer states no units: by the bytes that came",
+    Charge.STATE_TRANSITION: "three for each step of a backfill: a call, a choice and a wait",
     Charge.SNS_PUBLISH: "S3 tells of the end of each thaw",
     Charge.KMS_REQUEST: "each parameter that is read encrypted is decrypted once",
 }
