@@ -91,6 +91,7 @@ def test_the_outputs_are_called_as_the_command_expects_them(templates: Templates
         "StorageClass": "GLACIER",
         "TargetBytes": "26214400",
         "MaxAgeSeconds": "20",
+        "BackfillWriteConcurrency": "10",
     }
     assert templates.outputs("neve-restore") == {
         **behind("RestoreRequests"),
