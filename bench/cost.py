@@ -21,7 +21,7 @@ from bench.server import run, served
 from neve.aws import clients
 from neve.aws.ledger import LEDGER
 from neve.domain.bundle import requested_bundle
-from neve.domain.cost import COLLECT_GB, WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving, floor, unseen
+from neve.domain.cost import COLLECT_GB, WHOLE_GB, WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving, floor, unseen
 from neve.domain.outcome import Outcome
 from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 from neve.domain.tally import Tally, from_line
@@ -148,9 +148,9 @@ def uses(took: Mapping[str, Any], work: Workload) -> Iterable[Use]:
     files = took["files"]
     cpu_s = took["cpu_seconds"]
     network_s = 2 * files * work.file_bytes / WRITE_BYTES_PER_S
-    # Collect has less than a third of a processor.
-    collect_s = cpu_s["Collect"] * WRITE_GB / COLLECT_GB
-    write_s = cpu_s["WriteArchive"] + network_s + took["archives"] * ROUND_TRIPS_S
+    # Neither has a whole processor.
+    collect_s = cpu_s["Collect"] * WHOLE_GB / COLLECT_GB
+    write_s = cpu_s["WriteArchive"] * WHOLE_GB / WRITE_GB + network_s + took["archives"] * ROUND_TRIPS_S
     yield from unseen(
         events=files,
         batch_files=work.batch_files,
@@ -158,7 +158,7 @@ def uses(took: Mapping[str, Any], work: Workload) -> Iterable[Use]:
         invocations=sum(took["invocations"].values()),
         gb_seconds=collect_s * COLLECT_GB + write_s * WRITE_GB,
         gb_seconds_rule=f"the CPU time of this run ({cpu_s['Collect'] / files * 1000:.2f} and "
-        f"{cpu_s['WriteArchive'] / files * 1000:.2f} ms a file) as if on one processor of 1,769 MB, and for "
+        f"{cpu_s['WriteArchive'] / files * 1000:.2f} ms a file) as if by the share of a processor that each has; for "
         f"WriteArchive {ROUND_TRIPS_S} s an archive and the bytes in and out at {WRITE_BYTES_PER_S / 1e6:.0f} MB/s",
     )
 

@@ -181,13 +181,13 @@ class Job:
 
 
 JOBS = (
-    Job(name="Collect, 3 files", handler=collect.handler, messages=lambda: events(3), files=3, mib=512, within_s=3),
+    Job(name="Collect, 3 files", handler=collect.handler, messages=lambda: events(3), files=3, mib=256, within_s=3),
     Job(
         name="Collect, 1,000 files",
         handler=collect.handler,
         messages=lambda: events(1_000),
         files=1_000,
-        mib=512,
+        mib=256,
         within_s=3,
     ),
     Job(
@@ -195,7 +195,7 @@ JOBS = (
         handler=write_archive.handler,
         messages=bundle,
         files=MEMBERS,
-        mib=1_769,
+        mib=1_024,
         within_s=8,
     ),
     Job(
@@ -203,7 +203,7 @@ JOBS = (
         handler=copy_upload.handler,
         messages=lambda: uploads(10),
         files=10,
-        mib=512,
+        mib=256,
         within_s=5,
     ),
     Job(
@@ -211,7 +211,7 @@ JOBS = (
         handler=extract.handler,
         messages=lambda: share_of_archive(100),
         files=100,
-        mib=1_769,
+        mib=1_024,
         within_s=30,
         archived=True,
     ),

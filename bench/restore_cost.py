@@ -23,7 +23,7 @@ from bench.archives import files, shelf
 from bench.report import Machine, Section, paragraphs, table
 from bench.server import run, served
 from neve.aws.ledger import LEDGER
-from neve.domain.cost import WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving
+from neve.domain.cost import WHOLE_GB, WRITE_BYTES_PER_S, WRITE_GB, Workload, archiving
 from neve.domain.manifest import Manifest
 from neve.domain.prices import MILLION, US_EAST_1, Bill, Charge, Use
 from neve.domain.restore import CHUNK_ITEMS, Ending, Request, Thawed, Wanted, render_request
@@ -270,18 +270,18 @@ def _unseen(batch: Batch, found: Mapping[str, Any], planning: Took, extracting: 
         rule="one for each message",
         unseen=True,
     )
-    # PlanRestore has less than a third of a processor.
-    plan_s = planning.cpu_seconds * WRITE_GB / PLAN_GB
+    # Neither has a whole processor.
+    plan_s = planning.cpu_seconds * WHOLE_GB / PLAN_GB
     plan_s += ROUND_TRIPS_S + batch.archives * PLANNERS / place.DEFAULTS.restore_requests_per_s
-    extract_s = extracting.cpu_seconds + batch.archives * ROUND_TRIPS_S
+    extract_s = extracting.cpu_seconds * WHOLE_GB / EXTRACT_GB + batch.archives * ROUND_TRIPS_S
     extract_s += batch.files * (PUT_S / place.EXTRACT_THREADS + 2 * WORK.file_bytes / WRITE_BYTES_PER_S)
     yield Use(
         purpose="time of the functions",
         charge=Charge.LAMBDA_GB_SECOND,
         quantity=plan_s * PLAN_GB + extract_s * EXTRACT_GB,
         rule=f"the CPU time of this run ({planning.cpu_seconds / batch.files * 1000:.2f} and "
-        f"{extracting.cpu_seconds / batch.files * 1000:.2f} ms a file) as if on one processor of 1,769 MB; PlanRestore "
-        f"waits for its pace; for Extract {ROUND_TRIPS_S} s an archive, {PUT_S} s a PUT, "
+        f"{extracting.cpu_seconds / batch.files * 1000:.2f} ms a file) as if by the share of a processor that each "
+        f"has; PlanRestore waits for its pace; for Extract {ROUND_TRIPS_S} s an archive, {PUT_S} s a PUT, "
         f"{place.EXTRACT_THREADS} at once, and the bytes in and out at {WRITE_BYTES_PER_S / 1e6:.0f} MB/s",
         unseen=True,
     )

@@ -13,9 +13,11 @@ from functools import cached_property
 
 from neve.domain.cost import (
     COLLECT_GB,
+    COPY_GB,
     PART_ITEM_BYTES,
     REFERENCE_BYTES,
     WRITE_BYTES_PER_S,
+    WRITE_GB,
     Workload,
     archiving,
     arriving,
@@ -187,7 +189,7 @@ class Model:
 
     def write_s(self, members: float) -> float:
         """An invocation of WriteArchive."""
-        each = self.figures["write_member"].value / 1000 + 2 * self.file_bytes / WRITE_BYTES_PER_S
+        each = slowed(self.figures["write_member"].value, WRITE_GB) + 2 * self.file_bytes / WRITE_BYTES_PER_S
         return rules.WRITE.value + members * each
 
     @property
@@ -199,7 +201,7 @@ class Model:
     @property
     def extract_s(self) -> float:
         """Extract for a whole archive: its files' PUTs, 16 at once, and its bytes, in and out."""
-        file_s = max(self.figures["extract_file"].value / 1000, rules.S3_REQUEST.value / THREADS)
+        file_s = max(slowed(self.figures["extract_file"].value, WRITE_GB), rules.S3_REQUEST.value / THREADS)
         return rules.WRITE.value + self.members * file_s + 2 * self.archive_bytes / WRITE_BYTES_PER_S
 
     @property
@@ -210,7 +212,7 @@ class Model:
     @property
     def plan_file_s(self) -> float:
         """PlanRestore for a file."""
-        return slowed(self.figures["plan_file"].value, COLLECT_GB)
+        return slowed(self.figures["plan_file"].value, COPY_GB)
 
     @property
     def start_audit_s(self) -> float:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from neve.domain.cost import COLLECT_GB, WRITE_BYTES_PER_S, WRITE_GB, WRITE_S
+from neve.domain.cost import COLLECT_GB, WHOLE_GB, WRITE_BYTES_PER_S, WRITE_GB, WRITE_S
 from scale.thread import Times
 
 BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -208,7 +208,7 @@ COLLECT_S = 0.02
 
 def slowed(cpu_ms: float, memory_gb: float) -> float:
     """Seconds that so much processor time takes in a function of so much memory: one processor comes with 1,769 MB."""
-    return cpu_ms / 1000 * max(1.0, WRITE_GB / memory_gb)
+    return cpu_ms / 1000 * max(1.0, WHOLE_GB / memory_gb)
 
 
 def region(figures: dict[str, Figure]) -> Times:
@@ -222,7 +222,7 @@ def region(figures: dict[str, Figure]) -> Times:
         collect_s=COLLECT_S,
         collect_event_s=slowed(figures["collect_event"].value, COLLECT_GB),
         write_s=WRITE.value,
-        write_member_s=figures["write_member"].value / 1000,
+        write_member_s=slowed(figures["write_member"].value, WRITE_GB),
         write_bytes_per_s=WRITE_BYTES_PER_S,
     )
 

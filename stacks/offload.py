@@ -114,7 +114,8 @@ class OffloadStack(cdk.Stack):
             ),
             platform=settings.lambda_platform,
             timeout_s=settings.uploads_timeout_s,
-            memory_mib=512,
+            # S3 makes the copies and it waits for them: bench part (p).
+            memory_mib=256,
             recursive_loop=_GOES_ON,
         )
         for bucket in (storage.uploads_bucket, storage.content_bucket):

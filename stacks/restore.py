@@ -158,8 +158,8 @@ class RestoreStack(cdk.Stack):
             ),
             platform=settings.lambda_platform,
             timeout_s=settings.extract_timeout_s,
-            # Lambda gives processor time with memory; 1,769 MB is one whole processor.
-            memory_mib=1769,
+            # Half of its time it waits (bench part (p)); eight of the largest members that settings allow have to fit.
+            memory_mib=1024,
             recursive_loop=_ASKED_AGAIN,
         )
         allow_objects(

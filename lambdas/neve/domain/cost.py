@@ -98,16 +98,20 @@ REFERENCE_BYTES = 90
 PART_ITEM_BYTES = 120
 """What a part's item has besides: its keys and its time to live."""
 
-COLLECT_GB = 512 / 1024
+WHOLE_GB = 1769 / 1024
+"""With so much memory a function has one processor. Source: Lambda developer guide, "Configure Lambda function
+memory"."""
+COLLECT_GB = 256 / 1024
 COLLECT_S = 0.1
-COLLECT_EVENT_S = 0.0003
-WRITE_GB = 1769 / 1024
+COLLECT_EVENT_S = 0.0005
+COPY_GB = 512 / 1024
+WRITE_GB = 1
 WRITE_S = 0.3
-WRITE_MEMBER_S = 0.004
+WRITE_MEMBER_S = 0.007
 WRITE_BYTES_PER_S = 75_000_000
 LATE_TIMER_S = 0.03
-"""Memory as the stack sets it. WriteArchive: a dozen requests one after the other; per member a GET, hashes and a row
-at one whole processor; and the bytes, in and out, at the network of one environment (about 75 MB/s)."""
+"""Memory as the stack sets it. WriteArchive: a dozen requests one after the other; per member a GET, hashes and a row,
+some 4 ms of a whole processor; and the bytes, in and out, at the network of one environment (about 75 MB/s)."""
 
 
 COLLECT_WINDOW_S = 3
@@ -280,7 +284,7 @@ def copying(files: float, *, parts: int, storage_class: str, announced: bool = F
         *(_announced(files) if announced else _events(files)),
         _hidden("receiving and deleting requests to copy", Charge.SQS_REQUEST, 2 * files, "one message at a time"),
         _hidden("invocations", Charge.LAMBDA_REQUEST, 2 * files, "Collect and CopyLarge"),
-        _hidden("time of the functions", Charge.LAMBDA_GB_SECOND, files * copies * COPY_S * COLLECT_GB, f"{COPY_S} s"),
+        _hidden("time of the functions", Charge.LAMBDA_GB_SECOND, files * copies * COPY_S * COPY_GB, f"{COPY_S} s"),
         Use(purpose="requests to copy", charge=Charge.SQS_REQUEST, quantity=files, rule="one a file"),
         Use(purpose="looking at files and copies", charge=Charge.S3_GET, quantity=2 * files, rule="a HEAD of each"),
         Use(
@@ -333,7 +337,7 @@ def logged(invocations: float, lines: float = 0) -> list[Use]:
 
 
 UPLOADS_A_BATCH = 10
-COPY_UPLOAD_GB_S = 0.1 * 512 / 1024
+COPY_UPLOAD_GB_S = 0.2 * 256 / 1024
 RELEASE_UPLOAD_GB_S = 0.05 * 256 / 1024
 """Of an upload: four requests of CopyUpload one after the other, three of ReleaseUpload."""
 
@@ -368,7 +372,7 @@ def offloading(files: float, size_bytes: int, *, attic_days: int) -> list[Use]:
             "time of the functions",
             Charge.LAMBDA_GB_SECOND,
             files * (COPY_UPLOAD_GB_S + RELEASE_UPLOAD_GB_S),
-            "0.1 s of CopyUpload and 0.05 s of ReleaseUpload an upload",
+            "0.2 s of CopyUpload and 0.05 s of ReleaseUpload an upload",
         ),
         Use(
             purpose="attic",
