@@ -168,7 +168,7 @@ class LocalCloud:
             folder.mkdir(exist_ok=True)
         port = self._choose_port()
         with self.layout.server_log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  # this Python, and a module of this project
                 [sys.executable, "-m", self._server],
                 cwd=PROJECT,
                 env=server_environment(self.layout, port=port, tied=self._tied),
