@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
@@ -103,7 +103,7 @@ def test_what_waited_in_the_queue_waits_so_much_less_in_its_bundle(
         delays.append(params["DelaySeconds"])
 
     clients.sqs().meta.events.register("provide-client-params.sqs.SendMessage", note)
-    answer = collect.handler({"Records": [fresh, waited]}, CONTEXT)
+    answer = collect.handler({"Records": [fresh, waited]}, cast("Any", CONTEXT))
     clients.sqs().meta.events.unregister("provide-client-params.sqs.SendMessage", note)
 
     assert answer == {"batchItemFailures": []}
