@@ -34,9 +34,6 @@ from scale.figures import Figure, slowed
 from stacks.settings import Settings
 
 FIXED_AT_ONCE: Mapping[str, int] = {
-    "CollectBackfill": 2,
-    "PlanRestore": 2,
-    "Extract": 20,
     "StartAudit": 5,
     "VerifyAudit": 10,
     "Reconcile": 5,
@@ -373,15 +370,20 @@ class Model:
     @cached_property
     def backfill_rates(self) -> dict[str, float]:
         """Files a second that each of the parts of a backfill gets done, with what limits it."""
-        events = BACKFILL_BATCH * ANNOUNCED
         one_writer = self.members / self.write_s(self.members)
         listed = ANNOUNCED / (rules.PAGE.value + ANNOUNCED / self.figures["reconciled"].value)
         return {
             "backfill_write_concurrency": self.settings.backfill_write_concurrency * one_writer,
-            "CollectBackfill, 2 at once": FIXED_AT_ONCE["CollectBackfill"] * events / self.collect_s(events),
+            "backfill_collect_concurrency": self.settings.backfill_collect_concurrency * self._one_backfill_collect,
             "backfill_shards_at_once": self.settings.backfill_shards_at_once * listed,
             "rows of `files`, a table's quota": quotas.TABLE_WRITES.value,
         }
+
+    @property
+    def _one_backfill_collect(self) -> float:
+        """Files a second that one CollectBackfill notes."""
+        events = BACKFILL_BATCH * ANNOUNCED
+        return events / self.collect_s(events)
 
     def backfill(self, *, raised: bool = False) -> tuple[float, str]:
         """(files a second, what limits them); `raised`: with the settings as high as is of use."""
@@ -396,6 +398,11 @@ class Model:
         """What to set backfill_write_concurrency to, for a backfill as fast as the rest of it goes."""
         rate, _ = self.backfill(raised=True)
         return math.ceil(rate / self.members * self.write_s(self.members))
+
+    @property
+    def backfill_collects(self) -> int:
+        """The same of backfill_collect_concurrency."""
+        return math.ceil(self.backfill(raised=True)[0] / self._one_backfill_collect)
 
     def reconcile_h(self, files: float) -> float:
         """A pass of Reconcile: the listing, the index page after page, the processor's part; five shards at once."""
@@ -428,7 +435,7 @@ class Model:
         share = files / (archives * self.members)
         extract_s = rules.WRITE.value + share * (self.extract_s - rules.WRITE.value)
         return {
-            "PlanRestore, 2 at once": planning_s / FIXED_AT_ONCE["PlanRestore"] / 3600,
+            "plan_concurrency": planning_s / self.settings.plan_concurrency / 3600,
             "restore_requests_per_s": archives / self.settings.restore_requests_per_s / 3600,
             "the day's spending and the job's counters, one item each": archives
             * ONE_ITEM_UNITS
@@ -436,7 +443,7 @@ class Model:
             / 3600,
             "RestoreObject, 1,000 a second": archives / quotas.RESTORES.value / 3600,
             "1 PB a day": archives * self.archive_bytes / quotas.RESTORED_BYTES.value * 24,
-            "Extract, 20 at once": archives * extract_s / FIXED_AT_ONCE["Extract"] / 3600,
+            "extract_concurrency": archives * extract_s / self.settings.extract_concurrency / 3600,
         }
 
     @cached_property
@@ -471,7 +478,7 @@ class Model:
         )
 
 
-_SETTINGS_OF_BACKFILL = ("backfill_write_concurrency", "backfill_shards_at_once")
+_SETTINGS_OF_BACKFILL = ("backfill_collect_concurrency", "backfill_write_concurrency", "backfill_shards_at_once")
 
 
 @dataclass(frozen=True, kw_only=True)

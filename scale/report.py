@@ -93,7 +93,8 @@ def paper(model: Model, prices: PriceList) -> str:
         "Once: archiving all of it, in full bundles. A month: storage, index, audits and what is fixed, without "
         "restores. Backfill: how long it takes to archive what is there; first as set by default "
         f"({count(model.backfill()[0])} files/s, limited by `{model.backfill()[1]}`), then with "
-        f"`backfill_write_concurrency={model.backfill_writers}` ({count(model.backfill(raised=True)[0])} files/s, "
+        f"`backfill_write_concurrency={model.backfill_writers}` and "
+        f"`backfill_collect_concurrency={model.backfill_collects}` ({count(model.backfill(raised=True)[0])} files/s, "
         f"limited by {model.backfill(raised=True)[1]}). A pass of Reconcile lists all versions, five shards at once.",
         "\n".join(
             f"- From {count(ending.files)} files on: {ending.what}. Change: {ending.remedy}."
@@ -102,8 +103,7 @@ def paper(model: Model, prices: PriceList) -> str:
         "## Restores",
         _restores(model),
         "Hours until all is in its place, without S3's own time to thaw (Bulk 5 to 12 h, or 48 h from "
-        "DEEP_ARCHIVE). Picked by chance, one file in a hundred lies in nearly every archive. How many PlanRestore "
-        "and Extract run at once no setting changes: `max_concurrency` in stacks/restore.py does. A whole "
+        "DEEP_ARCHIVE). Picked by chance, one file in a hundred lies in nearly every archive. A whole "
         "collection of more than some hundred million files comes back sooner as whole archives, thawed by S3 Batch "
         "Operations and opened with tar ([format.md](format.md)).",
         "### By size, in short",

@@ -95,7 +95,7 @@ class ArchiveStack(cdk.Stack):
             collect_timeout_s=settings.write_timeout_s,
             collect_batch=1,
             collect_window_s=0,
-            collects=2,
+            collects=settings.backfill_collect_concurrency,
             writes=settings.backfill_write_concurrency,
             copies=settings.backfill_write_concurrency,
         )

@@ -28,9 +28,6 @@ from stacks.settings import Settings
 from stacks.storage import UNFINISHED_INDEX, StorageStack
 from stacks.topics import hear, topic
 
-# The least that a mapping takes. Planning is quick; what slows it down is the pace of requests to S3, which is shared.
-_PLANNERS = 2
-
 # PlanRestore tells Extract what is warm, and Extract asks PlanRestore for what has fallen asleep or has to stay longer.
 # Lambda takes that for a runaway loop and stops it after 16 rounds unless it is told otherwise.
 _ASKED_AGAIN = lambda_.RecursiveLoop.ALLOW
@@ -117,7 +114,7 @@ class RestoreStack(cdk.Stack):
                 restored_topic=self.restored_topic.topic_arn,
                 destination_buckets=destination_buckets,
                 # Each of those that run at once may ask at its share of the pace.
-                requests_per_s=max(1, settings.restore_requests_per_s // _PLANNERS),
+                requests_per_s=max(1, settings.restore_requests_per_s // settings.plan_concurrency),
                 usd_per_day=settings.restore_usd_per_day,
             ),
             platform=settings.lambda_platform,
@@ -133,7 +130,7 @@ class RestoreStack(cdk.Stack):
         self._allow_asking_of_thaws(made)
         allow_objects(made, ["s3:RestoreObject"], storage.archive_bucket, ["archives/*"], reason=ARCHIVES_ARE_NUMBERED)
         allow_sending(made, self.extract.queue, outbox=storage.outbox_table)
-        consume(made, self.requests.queue, batch_size=1, max_concurrency=_PLANNERS)
+        consume(made, self.requests.queue, batch_size=1, max_concurrency=settings.plan_concurrency)
         return made
 
     def _extract(self) -> lambda_.Function:
@@ -177,7 +174,7 @@ class RestoreStack(cdk.Stack):
         allow(made, ["dynamodb:PutItem"], storage.parked_table.table_arn)
         self._allow_jobs(made)
         allow_sending(made, self.requests.queue, self.extract.queue, outbox=storage.outbox_table)
-        consume(made, self.extract.queue, batch_size=1, max_concurrency=20)
+        consume(made, self.extract.queue, batch_size=1, max_concurrency=settings.extract_concurrency)
         return made
 
     def _sweep_restores(self) -> lambda_.Function:

@@ -250,7 +250,9 @@ RULES: Mapping[str, Rule] = {
     # 1,000 requests for thaws in a second are what S3 takes from an account.
     "restore_requests_per_s": Whole(1, 1000, "requests per second"),
     "restore_usd_per_day": Whole(0, 1_000_000, "US dollars"),
+    "plan_concurrency": _AT_ONCE,
     "plan_timeout_s": _TIMEOUT,
+    "extract_concurrency": _AT_ONCE,
     "extract_timeout_s": _TIMEOUT,
     "audit_every_h": Whole(1, 24, "hours", off=True),
     # The pass has to end 3 days before its horizon: in less than 4 there is no time for it.
@@ -274,6 +276,7 @@ RULES: Mapping[str, Rule] = {
     "backfill_timeout_s": _TIMEOUT,
     # Each is an execution of a function, of which an account has 1,000 at once unless it asks for more.
     "backfill_shards_at_once": Whole(1, 1000, "shards"),
+    "backfill_collect_concurrency": _AT_ONCE,
     "backfill_write_concurrency": _AT_ONCE,
     "inventory": Text(f"|{_INVENTORY}", "where S3 Inventory puts its reports, such as s3://bucket/prefix/, or nothing"),
     "alert_email": Text(r"|[^@\s,;]+@[^@\s,;]+\.[^@\s,;.]+", "one e-mail address, or nothing"),
@@ -326,7 +329,9 @@ class Settings:
     site_urls: str = ""
     restore_requests_per_s: int = 100
     restore_usd_per_day: int = 100
+    plan_concurrency: int = 2
     plan_timeout_s: int = 300
+    extract_concurrency: int = 20
     extract_timeout_s: int = 300
     audit_every_h: int = 1
     audit_horizon_days: int = 365
@@ -345,6 +350,7 @@ class Settings:
     reconcile_timeout_s: int = 900
     backfill_timeout_s: int = 900
     backfill_shards_at_once: int = 10
+    backfill_collect_concurrency: int = 2
     backfill_write_concurrency: int = 10
     inventory: str = ""
     alert_email: str = ""

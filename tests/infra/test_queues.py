@@ -34,6 +34,9 @@ OTHER_FIGURES = {
     "copy_concurrency": "5",
     "uploads_concurrency": "6",
     "backfill_write_concurrency": "7",
+    "backfill_collect_concurrency": "8",
+    "plan_concurrency": "10",
+    "extract_concurrency": "11",
     "backfill_shards_at_once": "9",
     "backfill_timeout_s": "22",
 }
@@ -169,14 +172,16 @@ def test_the_settings_say_how_many_run_at_once(synthesized: Callable[..., Templa
             "WriteArchive",
             "CopyLarge",
             "CopyUpload",
+            "PlanRestore",
+            "Extract",
             "CollectBackfill",
             "WriteBackfill",
             "CopyBackfill",
         )
         return {name: mappings(of)[name]["ScalingConfig"]["MaximumConcurrency"] for name in asked}
 
-    assert list(at_once(templates).values()) == [10, 20, 10, 20, 2, 10, 10]
-    assert list(at_once(synthesized(**OTHER_FIGURES)).values()) == [3, 4, 5, 6, 2, 7, 7]
+    assert list(at_once(templates).values()) == [10, 20, 10, 20, 2, 20, 2, 10, 10]
+    assert list(at_once(synthesized(**OTHER_FIGURES)).values()) == [3, 4, 5, 6, 10, 11, 8, 7, 7]
 
 
 def test_what_no_setting_says_is_what_docs_scale_reckons_with(templates: Templates) -> None:

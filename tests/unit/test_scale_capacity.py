@@ -99,7 +99,11 @@ def test_dollars_are_those_of_the_forecast() -> None:
 def test_a_backfill_goes_as_fast_as_its_slowest_part() -> None:
     one = model()
     assert one.backfill() == (min(one.backfill_rates.values()), "backfill_write_concurrency")
-    raised = model(backfill_write_concurrency=one.backfill_writers)
+    raised = model(
+        backfill_write_concurrency=one.backfill_writers,
+        backfill_collect_concurrency=one.backfill_collects,
+        backfill_shards_at_once=1000,
+    )
     assert raised.backfill()[0] == pytest.approx(one.backfill(raised=True)[0], rel=0.05)
 
 
