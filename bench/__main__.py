@@ -13,10 +13,12 @@ from bench import (
     backfilling,
     cost,
     deployed,
+    flat,
     importing,
     memory,
     offloading,
     planning,
+    power,
     read_bytes,
     reconciling,
     report,
@@ -46,6 +48,8 @@ MEASUREMENTS: Mapping[str, tuple[str, Callable[..., Section]]] = {
     "m": ("from a host's folder to a pointer", offloading.measure),
     "n": ("files imported a second, against aws and rclone", importing.measure),
     "o": ("live uploads beside a backfill", backfilling.measure),
+    "p": ("the memory that each function costs least with", power.measure),
+    "q": ("what a file costs among a thousand and among a million", flat.measure),
 }
 
 
