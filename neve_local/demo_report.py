@@ -358,6 +358,9 @@ def show(run: Run, console: Console) -> None:
             {
                 "as they came here": f"${run.as_they_came.usd:.2f}   {size(bytes_in / max(1, files))} each, "
                 f"{files / max(1, len(outcome.archives)):,.0f} to an archive; the functions' time is this machine's",
+                "their requests alone": "${:.2f} counted by the ledger, ${:.2f} by the model of this run".format(
+                    *run.compared
+                ),
                 "full bundles of 100 KB": f"${run.archiving.usd:.2f}   of which no program can avoid "
                 f"${run.floor.usd:.2f}",
             }
