@@ -247,7 +247,7 @@ def floor(batch: Batch, found: Mapping[str, Any]) -> Bill:
 
 
 def _unseen(batch: Batch, found: Mapping[str, Any], planning: Took, extracting: Took) -> Iterable[Use]:
-    """What no SDK sees, and what the local cloud states too little of, by named rules."""
+    """What no SDK sees, by named rules."""
     pieces = -(-found["message_bytes"] // MESSAGE_BYTES)
     yield Use(
         purpose="messages of the command",
