@@ -172,11 +172,10 @@ def show(sight: Sight) -> None:
         typer.echo("  shards    not split yet")
     else:
         typer.echo(f"  shards    {sight.totals.done:,} of {sight.shards:,} done, {sight.totals.begun:,} begun")
-    typer.echo(
-        f"  {'counted' if this.dry_run else 'announced':<9} {counted(found.versions, 'version')}, "
-        f"{size(found.size_bytes)}"
-        + (f"; {found.frozen:,} frozen ones left out ({size(found.frozen_bytes)})" if found.frozen else "")
-    )
+    if not (this.dry_run and this.state is BackfillState.FINISHED):  # what that has counted is told with its price
+        verb = "counted" if this.dry_run else "announced"
+        frozen = f"; {found.frozen:,} frozen ones left out ({size(found.frozen_bytes)})" if found.frozen else ""
+        typer.echo(f"  {verb:<9} {counted(found.versions, 'version')}, {size(found.size_bytes)}{frozen}")
     if not this.dry_run:
         typer.echo(f"  queues    {_waiting(sight)}")
     if sight.left is not None and not sight.over:
