@@ -94,7 +94,7 @@ class Keeping:
     ] = 365
     collect_window: Annotated[
         int, typer.Option(min=1, max=300, help="The setting collect_window_s: how long events are gathered, seconds.")
-    ] = 1
+    ] = 3
     offload: Annotated[
         bool, typer.Option("--offload", help="The files come by the uploads bucket: what moving them takes, too.")
     ] = False

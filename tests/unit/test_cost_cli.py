@@ -13,10 +13,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from neve.domain.events import DRILL_PREFIX
+from neve.domain.forecast import Plan, Sizes
 from neve.domain.prices import US_EAST_1, render_prices
 from neve.domain.version import ObjectVersion
 from neve.ports import InventoryReport
+from neve_cli.cost_options import Collection, Keeping
 from neve_cli.main import app
+from stacks.settings import Settings
 
 MILLION = ("--files", "1000000", "--mean-size", "100KB")
 
@@ -46,6 +49,22 @@ def test_an_estimate_has_its_items_and_what_a_million_files_cost() -> None:
     assert all(item["rule"] for item in found["items"] if item["imputed"])
     assert found["ways"][0]["total_usd"] == pytest.approx(found["once_usd"] + 12 * found["monthly_usd"])
     assert found["prices"] == {"region": "us-east-1", "checked": "autumn 2026"}
+
+
+def test_a_forecast_is_of_the_settings_as_they_are_by_default() -> None:
+    settings, keeping, collection = Settings(), Keeping(), Collection()
+    said = (keeping.max_age, keeping.collect_window, keeping.attic_days, keeping.audits, collection.storage_class)
+    assert said == (
+        settings.max_age_s,
+        settings.collect_window_s,
+        settings.attic_days,
+        settings.audit_horizon_days,
+        settings.storage_class,
+    )
+    plan = Plan(sizes=Sizes(counts=((1, 1),)))
+    assert keeping.of(plan) == plan
+    assert collection.plan.__defaults__ == (f"{settings.target_mib}MiB",)
+    assert (plan.target_bytes, plan.max_members) == (settings.target_bytes, settings.max_members)
 
 
 def test_an_estimate_for_people_shows_the_date_of_the_prices_and_names_the_cheapest_age() -> None:
