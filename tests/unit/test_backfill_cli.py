@@ -173,7 +173,9 @@ def test_stacks_of_an_older_neve_are_named_with_the_remedy(operator: Operator) -
 
 
 def test_a_second_one_over_the_same_keys_is_refused_unless_it_is_insisted_on(operator: Operator) -> None:
-    operator.run("--prefix", "a/", "--yes")
+    assert operator.run("--dry-run", "--no-wait").exit_code == 0
+    operator.world.now += SECOND
+    assert operator.run("--prefix", "a/", typed="y\n").exit_code == 0, "a dry run announces nothing"
     first = operator.newest
     for prefix in ("", "a/1", "a/"):
         told = operator.run("--prefix", prefix, typed="y\n")
