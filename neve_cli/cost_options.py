@@ -92,6 +92,9 @@ class Keeping:
             "--audits", min=0, help="The setting audit_horizon_days: each archive is audited in so many days."
         ),
     ] = 365
+    no_reconcile: Annotated[bool, typer.Option("--no-reconcile", help="The setting reconcile_every_week is no.")] = (
+        False
+    )
     collect_window: Annotated[
         int, typer.Option(min=1, max=300, help="The setting collect_window_s: how long events are gathered, seconds.")
     ] = 3
@@ -122,6 +125,7 @@ class Keeping:
             restored_per_month=0.0 if self.restores == "0" else count(self.restores),
             downloaded=self.download,
             audit_horizon_days=self.audits,
+            reconciled=not self.no_reconcile,
             collect_window_s=self.collect_window,
             offloaded=self.offload,
             attic_days=self.attic_days,

@@ -173,6 +173,14 @@ def test_offloading_is_a_bill_of_its_own_and_what_else_is_asked_for_is_in_the_ot
     assert [item for item in thawed if item["charge"] == "INTERNET_GB"]
 
 
+def test_without_reconciliation_a_month_costs_less() -> None:
+    with_it, without = (
+        {item["purpose"] for item in document("estimate", *MILLION, *more)["items"]}
+        for more in ((), ("--no-reconcile",))
+    )
+    assert {purpose.partition(":")[0] for purpose in with_it - without} == {"reconciling"}
+
+
 def test_a_restore_is_shown_at_every_tier_that_the_class_has() -> None:
     found = document("restore", "10k", *MILLION)
     assert set(found["tiers"]) == {"bulk", "standard", "expedited"}

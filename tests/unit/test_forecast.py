@@ -241,6 +241,20 @@ def test_audits_cost_what_their_horizon_has_thawed_and_nothing_without_one() -> 
     assert audits(365) == pytest.approx(2 * audits(730), rel=0.02)
 
 
+def test_reconciling_costs_a_listing_a_look_at_each_archive_and_each_row_a_week_unless_it_is_switched_off() -> None:
+    def reconciling(plan: Plan) -> dict[str, float]:
+        uses = monthly(plan, DEPLOYED)
+        return {use.purpose: usd([use]) for use in uses if use.purpose.startswith("reconciling")}
+
+    weeks = 730 / 168
+    found = reconciling(PLAN)
+    assert found["reconciling: rows of members"] == pytest.approx(weeks * 0.125)
+    assert found["reconciling: listing"] == pytest.approx(weeks * 1_008 * 0.005 / 1_000, rel=0.01)
+    dear = reconciling(replace(PLAN, storage_class=Class.GLACIER_IR))["reconciling: looking at archives"]
+    assert dear == pytest.approx(25 * found["reconciling: looking at archives"])
+    assert reconciling(replace(PLAN, reconciled=False)) == {}
+
+
 def test_what_is_deleted_at_once_is_paid_for_until_its_minimum_is_over() -> None:
     whole = usd(deleting(PLAN, kept_days=0))
     archives, each, _ = PLAN.archives[0]

@@ -38,6 +38,14 @@ AUDIT_GB = 1769 / 1024
 its two invocations. The bytes come on top, at the network of one environment."""
 NETWORK_BYTES_PER_S = 75_000_000
 
+WEEKS_A_MONTH = HOURS_A_MONTH / (7 * 24)
+RECONCILE_VERSION_S = 0.00024
+RECONCILE_ARCHIVE_S = 0.05
+EVENTUAL_BYTES = 8 * 1024
+"""A pass of Reconcile: a version listed, read in the index and compared (docs/benchmarks.md, (k), pages on top); an
+archive with its manifest and its members' rows. Rows that are read page by page and eventually consistent take one unit
+for so many bytes."""
+
 RESTORE_ARCHIVE_WRITE_UNITS = 25
 RESTORE_ARCHIVE_READ_UNITS = 7
 RESTORE_ARCHIVE_SQS_REQUESTS = 2
@@ -181,6 +189,7 @@ class Plan:
     by one, each from an archive of its own, and leave AWS if `downloaded`; a horizon of 0 days is no rolling audit.
     `announced`: files come by a backfill, so that S3 sends no event. `offloaded`: they come by the uploads bucket.
     `redirects_per_month` are requests that Resolve answers. `other_region`: each archive is written there as well.
+    `reconciled`: each week buckets and index are held against each other.
     """
 
     sizes: Sizes
@@ -193,6 +202,7 @@ class Plan:
     restore_tier: Tier = Tier.STANDARD
     audit_horizon_days: int = 365
     audit_tier: Tier = Tier.BULK
+    reconciled: bool = True
     announced: bool = False
     collect_window_s: int = COLLECT_WINDOW_S
     downloaded: bool = False
@@ -406,6 +416,8 @@ def monthly(plan: Plan, deployed: Deployed) -> list[Use]:
     if plan.offloaded:
         uses += _rows("pointers", plan.sizes.files * POINTER_ROW_BYTES)
         uses.append(_metrics("metrics of offloading", _many(OFFLOAD_METRICS), "while files come"))
+    if plan.reconciled:
+        uses += _reconciling(plan)
     return _added([*uses, *_restores(plan), *_redirects(plan), *_alike(deployed)])
 
 
@@ -468,6 +480,38 @@ def _audits(plan: Plan, archives: float, each: float, files: float) -> list[Use]
             charge=Charge.LAMBDA_GB_SECOND,
             quantity=seconds * AUDIT_GB,
             rule=f"{AUDIT_S:.0f} s for each of two invocations, and the bytes of source and archive at 75 MB/s",
+            unseen=True,
+        ),
+    ]
+
+
+def _reconciling(plan: Plan) -> list[Use]:
+    """A pass each week: bucket and index side by side by keys, and each archive with its manifest and members."""
+    files = plan.sizes.files * WEEKS_A_MONTH
+    archives = sum(number for number, _, _ in plan.archives) * WEEKS_A_MONTH
+    looking = Charge.GLACIER_IR_GET if plan.storage_class is Class.GLACIER_IR else Charge.S3_GET
+    paged = (files * FILE_ROW_BYTES + 2 * archives * ARCHIVE_ROW_BYTES) / EVENTUAL_BYTES
+    return [
+        Use(
+            purpose="reconciling: listing",
+            charge=Charge.S3_PUT,
+            quantity=(files + 2 * archives) / LISTED_A_PAGE,
+            rule=f"versions, archives and manifests, {LISTED_A_PAGE:,} a page",
+        ),
+        Use(purpose="reconciling: looking at archives", charge=looking, quantity=archives, rule="a HEAD of each"),
+        Use(purpose="reconciling: manifests", charge=Charge.S3_GET, quantity=archives, rule="each read once"),
+        Use(
+            purpose="reconciling: rows of members",
+            charge=Charge.DYNAMODB_READ_UNIT,
+            quantity=files,
+            rule="one unit a row, consistent",
+        ),
+        Use(purpose="reconciling: rows by key", charge=Charge.DYNAMODB_READ_UNIT, quantity=paged, rule="8 KB a unit"),
+        Use(
+            purpose="reconciling: time of the function",
+            charge=Charge.LAMBDA_GB_SECOND,
+            quantity=(files * RECONCILE_VERSION_S + archives * RECONCILE_ARCHIVE_S) * AUDIT_GB,
+            rule=f"{RECONCILE_VERSION_S} s a version, {RECONCILE_ARCHIVE_S} s an archive",
             unseen=True,
         ),
     ]
