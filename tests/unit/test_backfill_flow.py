@@ -78,6 +78,20 @@ def test_what_is_frozen_or_a_drills_or_deleted_or_elsewhere_is_not_announced(inv
     assert (counted.versions, counted.size_bytes, counted.frozen, counted.frozen_bytes) == (3, 300, 2, 107)
 
 
+def test_the_patience_with_a_version_counts_from_when_it_is_announced_however_old_it_is() -> None:
+    """WriteArchive parks what S3 has failed to hand out for a day, and collects younger versions again."""
+    world, _ = filled(3)
+    world.listing.listed = [
+        (place, replace(each, version=replace(each.version, event_at=START - timedelta(days=900))))
+        for place, each in world.listing.listed
+        if each is not None
+    ]
+    world.run()
+    announced = [version for body in world.sent for version in parse(body, CONTENT).versions]
+    assert announced
+    assert all(version.event_at > START for version in announced)
+
+
 def test_drills_are_left_out_of_a_whole_bucket() -> None:
     world = BackfillWorld()
     world.add(stored("a"), stored(f"{DRILL_PREFIX}a"))

@@ -259,7 +259,8 @@ class _Work:
                 self._let_go()
                 return self._came_to(wait_s=slot)
             sent = 0
-            for message in announcements(self.of.bucket, batch.announced):
+            now = self.of.clock()  # when it is announced: WriteArchive's patience with it counts from there
+            for message in announcements(self.of.bucket, [replace(each, event_at=now) for each in batch.announced]):
                 self.of.queue.send(message)
                 sent += 1
             over = batch.done or self.of.clock() >= self.last
