@@ -183,7 +183,12 @@ class MemoryFiles:
     def record(self, rows: Sequence[FileRow]) -> list[FileRow]:
         return [row for row in rows if self.rows.setdefault((row.key, row.pin), row).archive != row.archive]
 
-    def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
+    def get(
+        self,
+        identities: Sequence[tuple[str, str]],
+        *,
+        consistent: bool = True,
+    ) -> Mapping[tuple[str, str], FileRow]:
         return {identity: self.rows[identity] for identity in identities if identity in self.rows}
 
     def replace(self, seen: FileRow, to: FileRow) -> bool:

@@ -155,8 +155,13 @@ class Files(Protocol):
     def replace(self, seen: FileRow, to: FileRow) -> bool:
         """Put `to` in the place of `seen`, if the row still names seen's archive and member; whether it did."""
 
-    def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
-        """The rows with these identities, (key, pin); those that do not exist are missing. Consistent."""
+    def get(
+        self, identities: Sequence[tuple[str, str]], *, consistent: bool = True
+    ) -> Mapping[tuple[str, str], FileRow]:
+        """The rows with these identities, (key, pin); those that do not exist are missing.
+
+        If not `consistent`, at half the price, what was written a moment ago may be missing, or as it was before.
+        """
 
     def versions(self, key: str) -> list[FileRow]:
         """All archived versions of `key`, in the order of their pins. Consistent."""

@@ -248,7 +248,7 @@ def test_reconciling_costs_a_listing_a_look_at_each_archive_and_each_row_a_week_
 
     weeks = 730 / 168
     found = reconciling(PLAN)
-    assert found["reconciling: rows of members"] == pytest.approx(weeks * 0.125)
+    assert found["reconciling: rows of members"] == pytest.approx(weeks * 0.125 / 2)
     assert found["reconciling: listing"] == pytest.approx(weeks * 1_008 * 0.005 / 1_000, rel=0.01)
     dear = reconciling(replace(PLAN, storage_class=Class.GLACIER_IR))["reconciling: looking at archives"]
     assert dear == pytest.approx(25 * found["reconciling: looking at archives"])

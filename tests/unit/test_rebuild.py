@@ -360,7 +360,7 @@ class Raced(MemoryFiles):
     looks: int = 0
     swaps: int = 0
 
-    def get(self, identities: Sequence[tuple[str, str]]) -> Any:
+    def get(self, identities: Sequence[tuple[str, str]], *, consistent: bool = True) -> Any:
         self.looks += 1
         return super().get(identities) if self.looks > 1 else {}
 
@@ -547,7 +547,7 @@ class Failing(MemoryFiles):
 
     failures: int = 0
 
-    def get(self, identities: Sequence[tuple[str, str]]) -> Any:
+    def get(self, identities: Sequence[tuple[str, str]], *, consistent: bool = True) -> Any:
         if self.failures:
             self.failures -= 1
             raise Transient("throttled")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from neve.domain import reconcile as domain
 from neve.domain.events import DRILL_PREFIX
-from neve.domain.index import ArchiveState, is_cut
+from neve.domain.index import ArchiveState, FileRow, is_cut
 from neve.domain.parked import Parked, Reason
 from neve.domain.reconcile import (
     EXAMPLES,
@@ -46,7 +47,7 @@ from neve.domain.version import ObjectVersion
 from neve.errors import EventInvalid, NeveError, SourceDenied, Transient
 from neve.flows import compare
 from neve.flows.reconcile import MARGIN, PATIENCE, STEP
-from tests.memory import START
+from tests.memory import START, MemoryFiles
 from tests.memory_reconcile import DAY, OLD, YOUNG, Dated, Deadly, MemoryInventory, ReconcileWorld
 
 START_MESSAGE = json.dumps({"message": "reconcile"})
@@ -333,6 +334,26 @@ def test_a_member_that_another_archive_holds_is_a_duplicate(world: ReconcileWorl
 def test_a_row_that_contradicts_its_manifest_is_wrong(world: ReconcileWorld, changed: dict[str, Any]) -> None:
     world.files.rows["a", "v1"] = replace(world.files.rows["a", "v1"], **changed)
     assert found(world) == [Outcome.INDEX_WRONG]
+
+
+def test_only_what_seems_wrong_is_read_at_the_full_price_and_what_was_written_a_moment_ago_is_right(
+    world: ReconcileWorld,
+) -> None:
+    class Lagging(MemoryFiles):
+        """Of one row an eventually consistent read does not know yet, another one is as it was."""
+
+        def get(self, identities: Sequence[tuple[str, str]], *, consistent: bool = True) -> dict[Any, FileRow]:
+            read.append((consistent, len(identities)))
+            found = dict(super().get(identities))
+            if not consistent:
+                del found["a", "v1"]
+                found["c", "v1"] = replace(found["c", "v1"], number=9)
+            return found
+
+    read: list[tuple[bool, int]] = []
+    world.files = Lagging(rows=world.files.rows)
+    assert world.reconcile() == {Outcome.RECONCILED: 3, Outcome.ARCHIVE_RECONCILED: 1}
+    assert read == [(False, 3), (True, 2)]
 
 
 def test_a_superseded_archive_is_left_alone(world: ReconcileWorld) -> None:

@@ -114,13 +114,16 @@ class DynamoFiles:
         archives = {(row.key, row.pin): row.archive for row in standing}
         return [row for row in refused if archives.get((row.key, row.pin)) != row.archive]
 
-    def get(self, identities: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], FileRow]:
+    def get(
+        self, identities: Sequence[tuple[str, str]], *, consistent: bool = True
+    ) -> Mapping[tuple[str, str], FileRow]:
         """See neve.ports.Files.
 
-        One read unit a row. DynamoDB refuses a batch with a key twice, or with one that is longer than any row's.
+        One read unit a row, or half of one. DynamoDB refuses a batch with a key twice, or with one that is longer than
+        any row's.
         """
         possible = [identity for identity in dict.fromkeys(identities) if len(sort_key(*identity)) <= SORT_BYTES]
-        return {(row.key, row.pin): row for row in self._read(possible, consistent=True)}
+        return {(row.key, row.pin): row for row in self._read(possible, consistent=consistent)}
 
     def versions(self, key: str) -> list[FileRow]:
         """See neve.ports.Files."""
