@@ -97,11 +97,12 @@ def _document(found: Actual) -> dict[str, Any]:
 
 
 def _tell(found: Actual) -> None:
+    from neve.domain.actual import HOUR  # noqa: PLC0415
     from neve.domain.prices import Bill  # noqa: PLC0415
 
     asked = found.asked
     typer.echo(f"From {moment(asked.since)} to {moment(asked.until)} UTC")
-    if found.gap >= 2 * asked.period:
+    if found.gap >= 2 * HOUR:
         typer.echo(
             f"! the first metrics are of {moment(found.first_at)} UTC: nothing ran in the {span(found.gap)} before, or "
             "it did not report"

@@ -14,13 +14,14 @@ from typer.testing import CliRunner, Result
 
 from neve.aws.ledger import LEDGER
 from neve.aws.metrics import CloudWatchMetrics
-from neve.domain.actual import DAY, HOUR, MOST_POINTS, Series, actual, asking
+from neve.domain.actual import HOUR, Series, actual, asking
 from neve.domain.forecast import DEPLOYED
 from neve.domain.prices import US_EAST_1, Charge
 from neve_cli import clock
 from neve_cli.main import app
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+DAY = timedelta(days=1)
 LEDGER_AND_FILES = (
     ("Ledger", "S3_GET", 1_000_000.0, 3),
     ("Ledger", "S3_GET", 1_000_000.0, 2),
@@ -138,12 +139,14 @@ def test_without_a_request_the_account_at_the_end_is_empty() -> None:
 # -- What is asked for -------------------------------------------------------------------------------------------------
 
 
-def test_hours_are_asked_for_as_long_as_one_answer_holds_them_and_days_beyond() -> None:
-    near, far = asking(NOW - 100 * DAY, NOW), asking(NOW - 400 * DAY, NOW)
-    assert (near.period, far.period) == (HOUR, DAY)
-    assert (near.since.minute, far.since.hour) == (0, 0)
-    assert 100 * 24 * len(near.names) <= MOST_POINTS
-    assert near.since <= NOW - 100 * DAY < near.since + HOUR
+def test_hours_are_asked_for_however_long_ago_so_that_a_metric_is_charged_for_no_hour_without_it() -> None:
+    long_ago = NOW - 400 * DAY
+    asked = asking(long_ago, NOW)
+    assert (asked.since.minute, asked.since <= long_ago < asked.since + HOUR) == (0, True)
+    two: Series = {("Ledger", "S3_GET"): {asked.since: 1.0, asked.since + 9 * HOUR: 1.0}}
+    this = actual(asked, two, US_EAST_1, DEPLOYED)
+    assert this is not None
+    assert this.metric_hours == 2
 
 
 def test_pages_of_an_answer_belong_together() -> None:
@@ -154,6 +157,8 @@ def test_pages_of_an_answer_belong_together() -> None:
 
         def paginate(self, *, MetricDataQueries: Any, **_: Any) -> Iterator[Any]:  # noqa: N803  # boto3's names
             ids = {query["MetricStat"]["Metric"]["MetricName"]: query["Id"] for query in MetricDataQueries}
+            queries = {(query["MetricStat"]["Period"], query["MetricStat"]["Stat"]) for query in MetricDataQueries}
+            assert queries == {(3600, "Sum")}
             for hours in (3, 2):
                 result = {"Id": ids["S3_GET"], "Timestamps": [at(hours)], "Values": [1.0]}
                 yield {"MetricDataResults": [result, {"Id": ids["S3_PUT"], "Timestamps": [], "Values": []}]}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from neve.domain.actual import Asked, Series
+from neve.domain.actual import HOUR, Asked, Series
 from neve.domain.tally import DIMENSION, NAMESPACE
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class CloudWatchMetrics:
                         "MetricName": name,
                         "Dimensions": [{"Name": DIMENSION, "Value": service}],
                     },
-                    "Period": round(asked.period.total_seconds()),
+                    "Period": round(HOUR.total_seconds()),
                     "Stat": "Sum",
                 },
             }

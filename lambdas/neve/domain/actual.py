@@ -13,27 +13,21 @@ from neve.domain.tally import SERVICE, Tally, from_metrics, metric_names
 KEPT = timedelta(days=455)
 """How long CloudWatch keeps metrics by the hour; by the minute 15 days, by five minutes 63. Source: CloudWatch API
 reference, GetMetricData."""
-MOST_POINTS = 100_800
-"""What one GetMetricData answers at the most; for more there are pages. Source: as of KEPT."""
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOUR = timedelta(hours=1)
 
 ARCHIVED, ARCHIVED_BYTES = "archived", "archived_bytes"
 WRITERS = ("WriteArchive", "CopyLarge")
 
 Series = Mapping[tuple[str, str], Mapping[datetime, float]]
-"""Sums by (value of the dimension `service`, name of the metric), and by the moment at which their period begins."""
+"""Sums by (value of the dimension `service`, name of the metric), and by the moment at which their hour begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Which metrics are asked for, from `since` to before `until`, in sums of `period`.
-
-    Hours are kept longest. Longer than some weeks it is days: an answer then still has all of it.
-    """
+    """Which metrics are asked for, from `since` to before `until`, in sums of an hour: those are kept longest."""
 
     since: datetime
     until: datetime
-    period: timedelta
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
@@ -48,17 +42,15 @@ _NAMES = (
 
 
 def asking(since: datetime, until: datetime) -> Asked:
-    """What to ask for; `since` moves back to the beginning of its hour or day, as CloudWatch keeps them."""
-    hourly = (until - since) / HOUR * len(_NAMES) <= MOST_POINTS
-    since = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    return Asked(since=since if hourly else since.replace(hour=0), until=until, period=HOUR if hourly else DAY)
+    """What to ask for; `since` moves back to the beginning of its hour, as CloudWatch keeps them."""
+    return Asked(since=since.astimezone(UTC).replace(minute=0, second=0, microsecond=0), until=until)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actual:
     """What the ledger says of some time, and what was archived in it.
 
-    `first_at` and `last_at` are the periods of its first and last metrics; `metric_hours` is in how many hours each was
+    `first_at` and `last_at` are the hours of its first and last metrics; `metric_hours` is in how many hours each was
     reported, added up. `prices` is what it is billed by, `deployed` what stands in the meantime.
     """
 
@@ -68,7 +60,7 @@ class Actual:
     size_bytes: int
     first_at: datetime
     last_at: datetime
-    metric_hours: float
+    metric_hours: int
     prices: PriceList
     deployed: Deployed
 
@@ -131,7 +123,7 @@ def actual(asked: Asked, found: Series, prices: PriceList, deployed: Deployed) -
         size_bytes=archived(ARCHIVED_BYTES),
         first_at=min(moments),
         last_at=max(moments),
-        metric_hours=len(moments) * (asked.period / HOUR),
+        metric_hours=len(moments),
         prices=prices,
         deployed=deployed,
     )
