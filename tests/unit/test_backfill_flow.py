@@ -480,6 +480,21 @@ def failing(world: BackfillWorld, error: Exception, *, at: int) -> None:
     world.listing.stored = fail  # type: ignore[method-assign, assignment]
 
 
+def test_a_bucket_that_may_not_be_listed_stops_the_backfill_at_once_and_one_that_fails_for_now_is_tried_again() -> None:
+    world, versions = filled()
+    failing(world, Transient("SlowDown"), at=0)
+    with pytest.raises(Transient):
+        world.backfiller.plan(ID)
+    failing(world, RuntimeError("AccessDenied"), at=0)
+    with pytest.raises(RuntimeError):
+        world.backfiller.plan(ID)
+    assert world.backfiller.plan(ID).state is BackfillState.STOPPED, "at the next try"
+    assert world.backfills.rows[ID].problem == "RuntimeError: AccessDenied"
+    assert world.backfills.resume(ID, world.clock()) is not None
+    assert world.run().state is BackfillState.FINISHED
+    assert sorted(world.announced()) == sorted(identities(versions))
+
+
 @pytest.mark.usefixtures("small_batches")
 def test_a_passing_failure_after_some_progress_is_no_failure() -> None:
     world, versions = filled(12)

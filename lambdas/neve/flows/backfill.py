@@ -119,7 +119,8 @@ class Backfiller:
     def plan(self, backfill_id: str) -> Planned:
         """Split the backfill unless it is split, and tell what is left of it.
 
-        An inventory that cannot be used stops it. Raises EventInvalid if there is no such backfill.
+        An inventory that cannot be used stops it; so does whatever else time does not heal, and is raised. Raises
+        EventInvalid if there is no such backfill.
         """
         this = self._get(backfill_id)
         if this.state is not BackfillState.RUNNING:
@@ -129,8 +130,13 @@ class Backfiller:
             try:
                 drawn_up = self._drawn_up(this)
             except InventoryInvalid as error:
-                self.backfills.stop(this.id, self.clock(), problem=_brief(error))
+                self._stop(this.id, str(error))
                 return Planned(state=BackfillState.STOPPED)
+            except Transient:
+                raise
+            except Exception as error:
+                self._stop(this.id, _named(error))
+                raise
             split = self.backfills.freeze(this.id, drawn_up)
         done = {row.number for row in self.backfills.shards(this.id) if row.done}
         left = tuple(shard.number for shard in shards(split) if shard.number not in done)
@@ -241,7 +247,7 @@ class _Work:
             self._let_go(problem=_brief(error))
             raise
         except Exception as error:
-            self._let_go(problem=_brief(f"{type(error).__name__}: {error}"))
+            self._let_go(problem=_brief(_named(error)))
             raise
 
     def _batches(self) -> Advanced:
@@ -367,6 +373,10 @@ def _unleased(row: BackfillShard, now: datetime) -> BackfillShard:
 def _seconds(wait: timedelta) -> int:
     """In whole seconds, at least 1 and at most LONGEST_WAIT_S."""
     return min(max(1, math.ceil(wait.total_seconds())), LONGEST_WAIT_S)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _brief(problem: object) -> str:
