@@ -232,13 +232,16 @@ def test_what_a_deployment_costs_by_itself_does_not_make_all_sizes_seem_alike() 
     assert for_both[0] == for_both[1]
 
 
-def test_audits_cost_what_their_horizon_has_thawed_and_nothing_without_one() -> None:
-    def audits(days: int) -> float:
-        uses = monthly(replace(PLAN, audit_horizon_days=days), DEPLOYED)
-        return usd([use for use in uses if use.purpose.startswith("audits")])
+def test_audits_cost_what_their_horizon_has_thawed_and_besides_an_archive_an_hour() -> None:
+    def audits(days: int, uses: str = "audits") -> float:
+        found = monthly(replace(PLAN, audit_horizon_days=days), DEPLOYED)
+        return sum(usd([use]) for use in found if use.purpose.startswith(uses))
 
-    assert audits(0) == 0
-    assert audits(365) == pytest.approx(2 * audits(730), rel=0.02)
+    sample = audits(0)
+    assert audits(0, "audits: retrieval requests") == 0, "Bulk is free"
+    assert audits(0, "audits: rows of members") == pytest.approx(730 * 263 * 0.125 / MILLION)
+    assert 0.1 < sample < 0.3
+    assert audits(365) - sample == pytest.approx(2 * (audits(730) - sample), rel=0.02)
 
 
 def test_reconciling_costs_a_listing_a_look_at_each_archive_and_each_row_a_week_unless_it_is_switched_off() -> None:

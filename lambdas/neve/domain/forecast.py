@@ -15,7 +15,7 @@ from neve.domain.cost import ANNOUNCED_A_MESSAGE, COLLECT_WINDOW_S, Workload, ar
 from neve.domain.large import SINGLE_COPY_BYTES, ranges
 from neve.domain.metering import MONITORED_BYTES, TERMS, Class, early_days, stored
 from neve.domain.prices import GB, HOURS_A_MONTH, MILLION, Bill, Charge, PriceList, Use
-from neve.domain.sampling import percent_needed
+from neve.domain.sampling import percent_needed, sample_size
 from neve.domain.thaw import DAYS_A_MONTH, Tier, offered_tier, read_uses, thaw_uses
 
 MONTH_S = HOURS_A_MONTH * 3600
@@ -185,7 +185,8 @@ class Plan:
     """A collection, and how neve is set to keep it.
 
     `files_per_s` is how fast files arrive while the collection is archived; `restored_per_month` files are restored one
-    by one, each from an archive of its own, and leave AWS if `downloaded`; a horizon of 0 days is no rolling audit.
+    by one, each from an archive of its own, and leave AWS if `downloaded`; a horizon of 0 days is no rolling audit, but
+    for the sample of every hour.
     `announced`: files come by a backfill, so that S3 sends no event. `offloaded`: they come by the uploads bucket.
     `redirects_per_month` are requests that Resolve answers. `other_region`: each archive is written there as well.
     `reconciled`: each week buckets and index are held against each other.
@@ -458,9 +459,11 @@ def _metrics(purpose: str, number: int, when: str) -> Use:
 
 
 def _audits(plan: Plan, archives: float, each: float, files: float) -> list[Use]:
-    """The rolling pass; the random sample, one archive an hour, is within what it reads by as much."""
+    """The rolling pass, and the sample of every hour, which comes on top: this kind's share of it."""
     share = percent_needed(plan.audit_horizon_days) / 100 if plan.audit_horizon_days else 0.0
-    audited = archives * share
+    every = sum(number for number, _, _ in plan.archives)
+    sampled = HOURS_A_MONTH * sample_size(math.ceil(every)) * archives / every
+    audited = archives * share + sampled
     size_bytes = audited * each
     tier = offered_tier(plan.storage_class.value, plan.audit_tier)
     seconds = audited * 2 * AUDIT_S + 2 * size_bytes / NETWORK_BYTES_PER_S
@@ -474,6 +477,12 @@ def _audits(plan: Plan, archives: float, each: float, files: float) -> list[Use]
         ),
         Use(purpose="audits: reading sources", charge=Charge.S3_GET, quantity=audited * files, rule="one GET a file"),
         Use(purpose="audits: rows", charge=Charge.DYNAMODB_WRITE_UNIT, quantity=audited * AUDIT_WRITE_UNITS),
+        Use(
+            purpose="audits: rows of members",
+            charge=Charge.DYNAMODB_READ_UNIT,
+            quantity=audited * files,
+            rule="one unit a row, consistent",
+        ),
         Use(
             purpose="audits: time of the functions",
             charge=Charge.LAMBDA_GB_SECOND,
