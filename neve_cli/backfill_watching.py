@@ -151,7 +151,11 @@ def progress(sight: Sight) -> str:
         f"{sight.totals.done:,} of {counted(sight.shards, 'shard')} done, {counted(found.versions, 'version')} "
         f"{verb}, {size(found.size_bytes)}"
     )
-    return line if sight.backfill.dry_run else f"{line}; {_waiting(sight)}"
+    if not sight.backfill.dry_run:
+        line = f"{line}; {_waiting(sight)}"
+    for number, problem in sight.totals.problems[:1]:
+        line = f"{line}; ! shard {number}: {safe(problem)}"
+    return line
 
 
 def _waiting(sight: Sight) -> str:

@@ -316,6 +316,18 @@ def test_problems_of_shards_are_told_by_their_numbers(operator: Operator) -> Non
     assert len(operator.read("status")["shard_problems"]) == 7
 
 
+def test_whoever_waits_is_told_of_problems_while_they_are_tried_again(operator: Operator) -> None:
+    def deny() -> None:
+        operator.pauses = lambda: None
+        operator.world.backfiller.plan(operator.newest.id)
+        shard = operator.backfills.shard(operator.newest.id, 1)
+        operator.backfills.swap(shard, replace(shard, problem=f"denied {NASTY}"))
+
+    operator.pauses = deny
+    told = operator.run("--dry-run")
+    assert r"done, 2 versions counted, 2.0 KB; ! shard 1: denied a\nb" in told.output
+
+
 def test_list_shows_all_and_the_newest_only(operator: Operator) -> None:
     operator.run("--dry-run", "--prefix", "a/")
     operator.world.now += SECOND
