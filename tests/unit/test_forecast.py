@@ -126,7 +126,11 @@ def test_what_comes_faster_never_costs_more_and_what_is_larger_never_costs_less(
     assert usd(once(replace(plan, files_per_s=rate * factor))) <= usd(once(plan)) * ROUNDED
     larger = replace(plan, sizes=of(min(round(size * factor), 25 * MIB)))
     assert usd(once(larger)) * ROUNDED >= usd(once(plan))
-    assert usd(monthly(larger, DEPLOYED)) * ROUNDED >= usd(monthly(plan, DEPLOYED))
+    # An archive that is sampled has the more sources to read the smaller they are.
+    kept, dearer = (
+        usd([use for use in monthly(each, DEPLOYED) if not use.purpose.startswith("audits")]) for each in (plan, larger)
+    )
+    assert dearer * ROUNDED >= kept
 
 
 @settings(max_examples=40)
