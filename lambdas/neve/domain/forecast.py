@@ -16,7 +16,7 @@ from neve.domain.large import SINGLE_COPY_BYTES, ranges
 from neve.domain.metering import MONITORED_BYTES, TERMS, Class, early_days, stored
 from neve.domain.prices import GB, HOURS_A_MONTH, MILLION, Bill, Charge, PriceList, Use
 from neve.domain.sampling import percent_needed, sample_size
-from neve.domain.thaw import DAYS_A_MONTH, Tier, offered_tier, read_uses, thaw_uses
+from neve.domain.thaw import DAYS_A_MONTH, Tier, needs_thaw, offered_tier, read_uses, thaw_uses
 
 MONTH_S = HOURS_A_MONTH * 3600
 
@@ -53,6 +53,11 @@ RESTORE_FILE_WRITE_UNITS = 0.4
 RESTORE_FILE_READ_UNITS = 1
 RESTORE_FILE_GB_S = 0.019
 """What neve itself takes for each archive and each file of a restore. Measured: docs/benchmarks.md, (j)."""
+RETURNED_SQS_REQUESTS = 1.2
+RETURNED_READ_UNITS = 0.5
+RETURNED_GB_S = 0.004
+"""What comes on top for a file that comes back into the content bucket: S3's event, received and deleted by tens, and
+the look by which Collect's writer finds that it is archived. Measured: as before."""
 
 SCHEDULED_SQS_REQUESTS = 3
 SCHEDULED_READ_UNITS = 2
@@ -537,7 +542,7 @@ def _restores(plan: Plan) -> list[Use]:
 def restoring(plan: Plan, *, archives: float, archive_bytes: float, files: float, file_bytes: float) -> list[Use]:
     """What restoring `files` takes that lie in so many archives, thawed for a day.
 
-    Files that are downloaded are not put anywhere, and leave AWS.
+    Files that are downloaded are not put anywhere, and leave AWS; others come back into the content bucket.
     """
     tier = offered_tier(plan.storage_class.value, plan.restore_tier)
     thawed, wanted = archives * archive_bytes, files * file_bytes
@@ -547,8 +552,13 @@ def restoring(plan: Plan, *, archives: float, archive_bytes: float, files: float
         *read_uses(plan.storage_class.value, reads=files, writes=writes, size_bytes=wanted),
         *_restored_by_neve(archives, files),
     ]
+    if needs_thaw(plan.storage_class.value):
+        told = Use(purpose="word of thaws", charge=Charge.SNS_PUBLISH, quantity=archives, rule="S3 tells", unseen=True)
+        uses.append(told)
     if plan.downloaded:
         uses.append(Use(purpose="download", charge=Charge.INTERNET_GB, quantity=wanted / GB, rule="to the internet"))
+    else:
+        uses += _returned(files)
     return [replace(use, purpose=f"restores: {use.purpose}") for use in uses]
 
 
@@ -580,6 +590,33 @@ def _restored_by_neve(archives: float, files: float) -> list[Use]:
             charge=Charge.LAMBDA_GB_SECOND,
             quantity=archives * RESTORE_ARCHIVE_GB_S + files * RESTORE_FILE_GB_S,
             rule=f"{RESTORE_ARCHIVE_GB_S} GB-s and {RESTORE_FILE_GB_S} {by}",
+            unseen=True,
+        ),
+    ]
+
+
+def _returned(files: float) -> list[Use]:
+    """What neve takes for files that come back into the content bucket: each gets a row, and is not archived again."""
+    return [
+        Use(purpose="files come back: rows", charge=Charge.DYNAMODB_WRITE_UNIT, quantity=files, rule="one unit a row"),
+        Use(
+            purpose="files come back: look-up",
+            charge=Charge.DYNAMODB_READ_UNIT,
+            quantity=files * RETURNED_READ_UNITS,
+            rule="eventually consistent",
+        ),
+        Use(
+            purpose="files come back: S3's events",
+            charge=Charge.SQS_REQUEST,
+            quantity=files * RETURNED_SQS_REQUESTS,
+            rule="sent, and received and deleted by tens",
+            unseen=True,
+        ),
+        Use(
+            purpose="files come back: time of the functions",
+            charge=Charge.LAMBDA_GB_SECOND,
+            quantity=files * RETURNED_GB_S,
+            rule=f"{RETURNED_GB_S} GB-s a file",
             unseen=True,
         ),
     ]
