@@ -42,7 +42,7 @@ def document(*arguments: str) -> dict[str, Any]:
 
 def test_an_estimate_has_its_items_and_what_a_million_files_cost() -> None:
     found = document("estimate", *MILLION)
-    assert found["per_million_files_usd"] == pytest.approx(1.94, abs=0.01)
+    assert found["per_million_files_usd"] == pytest.approx(1.98, abs=0.01)
     for when in ("once", "monthly"):
         items = [item["usd"] for item in found["items"] if item["when"] == when]
         assert sum(items) == pytest.approx(found[f"{when}_usd"])

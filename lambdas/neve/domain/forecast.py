@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from neve.domain import cost
-from neve.domain.cost import ANNOUNCED_A_MESSAGE, COLLECT_WINDOW_S, Workload, archiving, arriving, copying, logged
+from neve.domain.cost import (
+    ANNOUNCED_A_MESSAGE,
+    COLLECT_WINDOW_S,
+    REFERENCE_BYTES,
+    Workload,
+    archiving,
+    arriving,
+    copying,
+    logged,
+)
 from neve.domain.large import SINGLE_COPY_BYTES, ranges
 from neve.domain.metering import MONITORED_BYTES, TERMS, Class, early_days, stored
 from neve.domain.prices import GB, HOURS_A_MONTH, MILLION, Bill, Charge, PriceList, Use
@@ -260,10 +269,12 @@ class Plan:
 
 
 def once(plan: Plan) -> list[Use]:
-    """What archiving the collection takes: variable requests, Lambda time and logs."""
+    """What archiving the collection takes: variable requests, Lambda time, logs; parts, which are kept for 30 days."""
     uses: list[Use] = []
     if work := plan.bundled:
-        uses += archiving(work, sum(count for _, count in plan.small))
+        files = sum(count for _, count in plan.small)
+        uses += archiving(work, files)
+        uses += _rows("parts, for a month", files * REFERENCE_BYTES)
     for size, count in plan.large:
         parts = 1 if size <= SINGLE_COPY_BYTES else len(ranges(size))
         uses += copying(count, parts=parts, storage_class=plan.storage_class.value, announced=plan.announced)
