@@ -127,6 +127,7 @@ class Model:
     def _arriving(self, files_per_s: float) -> Workload:
         return arriving(
             files_per_s,
+            window_s=self.settings.collect_window_s,
             file_bytes=self.file_bytes,
             target_bytes=self.settings.target_bytes,
             max_members=self.settings.max_members,
@@ -145,6 +146,8 @@ class Model:
             max_members=self.settings.max_members,
             audit_horizon_days=self.settings.audit_horizon_days,
             audit_tier=Tier(self.settings.audit_tier),
+            reconciled=self.settings.reconcile_every_week == "yes",
+            collect_window_s=self.settings.collect_window_s,
         )
 
     def usd(self, files: float, prices: PriceList) -> tuple[float, float]:

@@ -80,6 +80,13 @@ def test_a_longer_window_takes_the_load_off_the_open_bundle_and_off_no_poller() 
     assert long.open_bundle_writes(10_000) < short.open_bundle_writes(10_000)
 
 
+def test_what_events_have_waited_in_the_window_they_do_not_wait_in_the_bundle() -> None:
+    at_once, gathered = model(max_age_s=40, collect_window_s=1), model(max_age_s=40, collect_window_s=20)
+    assert at_once.archives_per_s(2) == pytest.approx(2 / (1 + 2 * 39))
+    assert gathered.archives_per_s(2) == pytest.approx(2 / (1 + 2 * 20))
+    assert gathered.plan(1e6, 2).archives[0][2] == pytest.approx(1 + 2 * 20)
+
+
 def test_small_archives_meet_the_counter_of_serials_first_of_all_items() -> None:
     assert limit(model(), "counter of serials").binds_at == pytest.approx(263_000, rel=0.01)
     assert limit(model(target_mib=1), "counter of serials").binds_at == pytest.approx(11_000, rel=0.01)
