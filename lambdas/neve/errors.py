@@ -93,7 +93,11 @@ class SourceChanged(SourceUnavailable):
 
 
 class SourceDenied(SourceUnavailable):
-    """The permission is missing, or the object itself lies in a Glacier class."""
+    """The permission is missing."""
+
+
+class SourceFrozen(SourceDenied):
+    """The object itself lies in a Glacier class, and is not thawed: no permission helps."""
 
 
 class SourceUnfit(SourceUnavailable):

@@ -38,6 +38,7 @@ from neve.errors import (
     SourceChanged,
     SourceDamaged,
     SourceDenied,
+    SourceFrozen,
     SourceGone,
     SourceUnfit,
     Transient,
@@ -106,7 +107,7 @@ MEANINGS: list[tuple[int, str, type[NeveError]]] = [
     (405, "MethodNotAllowed", SourceGone),
     (412, "PreconditionFailed", SourceChanged),
     (403, "AccessDenied", SourceDenied),
-    (403, "InvalidObjectState", SourceDenied),
+    (403, "InvalidObjectState", SourceFrozen),
     (403, "403", SourceDenied),
     (400, "KMS.DisabledException", SourceDenied),
     (400, "KMS.NotFoundException", SourceDenied),
@@ -149,7 +150,7 @@ def copies(answers: Stubber, store: S3ArchiveStore, status: int, code: str) -> I
 
 @pytest.mark.parametrize(
     ("status", "code", "meaning"),
-    [(403, "ObjectNotInActiveTierError", SourceDenied), (403, "InvalidObjectState", SourceDenied)]
+    [(403, "ObjectNotInActiveTierError", SourceFrozen), (403, "InvalidObjectState", SourceFrozen)]
     + [each for each in MEANINGS if issubclass(each[2], SourceGone | SourceChanged | Transient)],
     ids=str,
 )
@@ -166,7 +167,7 @@ def test_a_copy_that_fails_for_its_source_says_so(
     [
         (status, code)
         for status, code, meaning in MEANINGS
-        if issubclass(meaning, SourceDenied | SourceUnfit) and code != "InvalidObjectState"
+        if issubclass(meaning, SourceDenied | SourceUnfit) and meaning is not SourceFrozen
     ],
     ids=str,
 )

@@ -17,7 +17,7 @@ from neve.domain.outcome import Outcome
 from neve.domain.parked import Reason
 from neve.domain.tar import Rope
 from neve.domain.version import ObjectVersion
-from neve.errors import Busy, SourceChanged, SourceDamaged, SourceDenied, SourceUnfit, Transient
+from neve.errors import Busy, SourceChanged, SourceDamaged, SourceDenied, SourceFrozen, SourceUnfit, Transient
 from neve.flows.write_archive import FORBEARANCE, PATIENCE
 from neve.ports import StoredArchive
 from tests.memory import CONTENT, MemoryArchiveStore, MemoryCloud, MemoryFiles
@@ -324,6 +324,16 @@ def test_when_every_member_is_still_denied_after_a_day_all_are_parked(cloud: Mem
     bundle_id = collected(cloud, versions)
     fail(cloud, versions, SourceDenied("403"))
     cloud.now += FORBEARANCE
+    assert cloud.write(bundle_id).parked == 2
+    assert {reason for reason, _ in reasons(cloud)} == {Reason.SOURCE_DENIED}
+    cloud.verify(versions, without=versions)
+
+
+def test_when_every_member_is_frozen_all_are_parked_at_once(cloud: MemoryCloud) -> None:
+    """Tried for a day, millions of them that lie side by side would cost more than archiving them does."""
+    versions = cloud.versions(2)
+    bundle_id = collected(cloud, versions)
+    fail(cloud, versions, SourceFrozen("403 InvalidObjectState"))
     assert cloud.write(bundle_id).parked == 2
     assert {reason for reason, _ in reasons(cloud)} == {Reason.SOURCE_DENIED}
     cloud.verify(versions, without=versions)

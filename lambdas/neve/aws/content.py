@@ -20,6 +20,7 @@ from neve.errors import (
     SourceChanged,
     SourceDamaged,
     SourceDenied,
+    SourceFrozen,
     SourceGone,
     SourceUnfit,
     Transient,
@@ -74,7 +75,7 @@ def reading(version: ObjectVersion, *, read_before: bool = False) -> Iterator[No
             case 412:
                 raise SourceChanged(answer) from error
             case 403:
-                raise SourceDenied(answer) from error
+                raise (SourceFrozen if code(error) in ASLEEP else SourceDenied)(answer) from error
             case 400 if code(error).startswith("KMS."):  # its key is disabled, or gone
                 raise SourceDenied(answer) from error
             case 400:

@@ -24,7 +24,7 @@ from neve.domain.outcome import Outcome, Written
 from neve.domain.parked import Parked, Reason, reason_for
 from neve.domain.tar import Rope, build, check
 from neve.domain.version import ObjectVersion
-from neve.errors import SourceDamaged, SourceDenied, SourceUnavailable, Transient
+from neve.errors import SourceDamaged, SourceDenied, SourceFrozen, SourceUnavailable, Transient
 from neve.flows.commit import Committer, claimed, disown, is_of, numbered
 from neve.flows.rescue import Rescue, rescue_of, unrescued
 from neve.ports import ArchiveReader, ArchiveStore, Bundles, Content, Files, ParkingLot, Queue
@@ -178,7 +178,11 @@ class ArchiveWriter:
             fresh = bundle.due_at > self.clock() - FORBEARANCE
             recent = [version for version, _ in failed if fresh]
             patient = patient or fresh
-        denied = len(failed) > 1 and all(isinstance(error, SourceDenied) for _, error in failed)
+        denied = (
+            len(failed) > 1
+            and all(isinstance(error, SourceDenied) for _, error in failed)
+            and not all(isinstance(error, SourceFrozen) for _, error in failed)
+        )
         in_vain = not fetched and bool(recent) and (bool(unread) or denied)
         if failed and (in_vain or (unread and patient)):
             version, error = (unread or failed)[0]
