@@ -50,7 +50,10 @@ def attach(
         bucket_statements=json.loads(deployed.outputs["ContentBucketStatements"]),
         key_statements=json.loads(deployed.outputs["ContentKeyStatements"]),
     )
-    then = "`neve backfill --dry-run` counts what lies there already, and says what archiving it costs"
+    then = (
+        "`neve backfill --dry-run` counts what lies there already, and says what archiving it costs; all that has no "
+        "archive by then the weekly reconciliation takes up (setting reconcile_every_week)"
+    )
     carry_out(deployed.s3, bucket, plan, dry_run=dry_run, yes=yes, as_json=as_json, then=then)
 
 
