@@ -22,7 +22,7 @@ from neve.domain.cost import (
     archiving,
     arriving,
 )
-from neve.domain.forecast import ARCHIVE_BYTES, DEPLOYED, MEMBER_BYTES, Plan, Sizes, monthly, once
+from neve.domain.forecast import ARCHIVE_BYTES, DEPLOYED, MEMBER_BYTES, RECONCILE_ARCHIVE_S, Plan, Sizes, monthly, once
 from neve.domain.index import SHARDS
 from neve.domain.metering import Class, write_units
 from neve.domain.prices import MILLION, Bill, Charge, PriceList
@@ -408,9 +408,12 @@ class Model:
         return math.ceil(self.backfill(raised=True)[0] / self._one_backfill_collect)
 
     def reconcile_h(self, files: float) -> float:
-        """A pass of Reconcile: the listing, the index page after page, the processor's part; five shards at once."""
+        """A pass of Reconcile: the listing, the index page after page, the processor's part; each archive with its
+        manifest and its members' rows. Five shards at once.
+        """
         version_s = 1 / self.figures["reconciled"].value + rules.PAGE.value / 1000 + rules.REQUEST.value / INDEX_PAGE
-        return files * version_s / FIXED_AT_ONCE["Reconcile"] / 3600
+        archives_s = self.archives(files) * RECONCILE_ARCHIVE_S
+        return (files * version_s + archives_s) / FIXED_AT_ONCE["Reconcile"] / 3600
 
     def audits_per_day(self, files: float) -> float:
         """Archives that the rolling pass thaws in a day."""

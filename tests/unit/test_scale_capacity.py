@@ -122,6 +122,11 @@ def test_what_ends_with_size_ends_sooner_with_smaller_archives() -> None:
     assert [each.files for each in model().growing] == sorted(files.values())
 
 
+def test_reconciling_goes_over_versions_and_archives() -> None:
+    version_s = 1 / 25_000 + 0.15 / 1_000 + 0.010 / 200
+    assert model().reconcile_h(1e9) == pytest.approx(1e9 * (version_s + 0.05 / 263) / 5 / 3600)
+
+
 def test_a_deployment_without_a_rolling_pass_audits_nothing() -> None:
     without = model(audit_horizon_days=0)
     assert without.audits_per_day(1e9) == 0
