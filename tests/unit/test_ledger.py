@@ -15,8 +15,9 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from neve.aws import invocation
 from neve.aws.ledger import LEDGER, Ledger, thawing
+from neve.domain.metering import COUNTABLE
 from neve.domain.prices import Charge
-from neve.domain.tally import Tally, from_line
+from neve.domain.tally import DIMENSION, NAMESPACE, RULES, Tally, from_line, metric_names
 
 
 class Answers:
@@ -254,6 +255,39 @@ def test_an_invocation_writes_one_line_of_metrics_and_details(
     assert tally.imputed[Charge.SQS_REQUEST] == 1 + 2, "S3 has sent one; both were received, one was deleted"
     assert (tally.imputed[Charge.LAMBDA_REQUEST], tally.imputed[Charge.STATE_TRANSITION]) == (1, 3)
     assert LEDGER.settle() == Tally()
+
+
+def test_a_line_is_as_the_embedded_metric_format_is_specified_with_every_metric_that_there_is(
+    function: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CloudWatch user guide, "Specification: Embedded metric format": what does not conform becomes no metric."""
+    every = Ledger()
+    for counter, charges in ((every._counted, COUNTABLE), (every._imputed, RULES)):
+        counter.update(dict.fromkeys(charges, 0.5))
+    every._unpriced["s3:SelectObjectContent"] = every._requests["s3:SelectObjectContent"] = 1
+    every._retries = 1
+    monkeypatch.setattr(invocation, "LEDGER", every)
+    invocation.write_ledger()
+    [text] = capsys.readouterr().out.splitlines()
+    assert len(text.encode()) < 256 * 1024
+    line = json.loads(text)
+    assert set(line["_aws"]) == {"Timestamp", "CloudWatchMetrics"}
+    assert isinstance(line["_aws"]["Timestamp"], int)
+    assert line["_aws"]["Timestamp"] > 10**12, "milliseconds"
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    assert set(directive) == {"Namespace", "Dimensions", "Metrics"}
+    assert directive["Namespace"] == NAMESPACE
+    assert directive["Dimensions"] == [[DIMENSION]]
+    assert isinstance(line[DIMENSION], str)
+    names = [metric["Name"] for metric in directive["Metrics"]]
+    assert sorted(names) == sorted(metric_names())
+    assert len(set(names)) == len(names) <= 100
+    for metric in directive["Metrics"]:
+        assert set(metric) <= {"Name", "Unit", "StorageResolution"}
+        assert metric["Unit"] == "Count"
+        assert 1 <= len(metric["Name"]) <= 255
+        [value] = line[metric["Name"]]
+        assert isinstance(value, float)
 
 
 def test_outside_of_lambda_no_invocation_is_imputed_and_nothing_is_written(
