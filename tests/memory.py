@@ -129,8 +129,9 @@ class MemoryBundles:
         self._store(replace(row, state=BundleState.ARCHIVED))
         return True
 
-    def overdue(self, now: datetime) -> Iterator[Bundle]:
-        return iter([row for row in self.rows.values() if not row.finished and row.due_at < now])
+    def overdue(self, lane: Lane, now: datetime) -> Iterator[Bundle]:
+        found = [row for row in self.rows.values() if row.lane is lane and not row.finished and row.due_at < now]
+        return iter(sorted(found, key=lambda row: row.due_at))
 
     def _store(self, row: Bundle) -> Bundle:
         self.rows[row.id] = row

@@ -111,8 +111,10 @@ class Bundles(Protocol):
     def finish(self, bundle_id: str, now: datetime) -> bool:
         """sealed -> archived."""
 
-    def overdue(self, now: datetime) -> Iterator[Bundle]:
-        """The open and sealed bundles whose due_at has passed, read as they are asked for. Eventually consistent."""
+    def overdue(self, lane: Lane, now: datetime) -> Iterator[Bundle]:
+        """The lane's open and sealed bundles whose due_at has passed, those first that were due first, read as they are
+        asked for. Eventually consistent.
+        """
 
 
 class Archives(Protocol):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from neve.aws import clients
+from neve.domain.bundle import Lane
 from neve.domain.index import ArchiveState
 from neve.domain.version import ObjectVersion
 from tests.moto_cloud import ARCHIVE, Killed, MotoCloud, moto_cloud
@@ -29,7 +30,7 @@ def upload_some(cloud: MotoCloud) -> list[ObjectVersion]:
 def sweep_all(cloud: MotoCloud) -> None:
     """What the sweep does once everything is overdue."""
     later = datetime.now(UTC) + timedelta(days=1)
-    for bundle in cloud.bundles.overdue(later):
+    for bundle in (each for lane in Lane for each in cloud.bundles.overdue(lane, later)):
         name = "large" if bundle.kind == "object" else "bundles"
         cloud.queue(name).send(f'{{"bundle": "{bundle.id}"}}')
 

@@ -125,7 +125,9 @@ def test_a_bundle_tells_its_lane_whatever_becomes_of_it(ports: Ports) -> None:
     claimed = ports.bundles.claim("b", owner="me", now=NOW, until=NOW + timedelta(seconds=60))
     assert claimed is not None
     assert claimed.lane is Lane.BACKFILL
-    assert [overdue.lane for overdue in ports.bundles.overdue(NOW + timedelta(days=1))] == [Lane.BACKFILL]
+    ports.bundles.create(bundle("live"))
+    found = {lane: [(each.id, each.lane) for each in ports.bundles.overdue(lane, LATER)] for lane in Lane}
+    assert found == {Lane.LIVE: [("live", Lane.LIVE)], Lane.BACKFILL: [("b", Lane.BACKFILL)]}
 
 
 @pytest.mark.parametrize("state", list(BundleState))
@@ -371,16 +373,16 @@ def test_overdue_is_what_is_unfinished_and_past_its_time(ports: Ports) -> None:
     for state in BundleState:
         ports.bundles.create(bundle(f"old {state}", state, due_at=NOW - timedelta(seconds=1)))
         ports.bundles.create(bundle(f"new {state}", state, due_at=NOW + timedelta(seconds=1)))
-    assert sorted(found.id for found in ports.bundles.overdue(NOW)) == ["old open", "old sealed"]
+    assert sorted(found.id for found in ports.bundles.overdue(Lane.LIVE, NOW)) == ["old open", "old sealed"]
     assert ports.bundles.finish("old sealed", NOW)
     assert ports.bundles.void(bundle("old open"), NOW)
-    assert list(ports.bundles.overdue(NOW)) == []
+    assert list(ports.bundles.overdue(Lane.LIVE, NOW)) == []
 
 
 def test_more_than_a_hundred_overdue_bundles_are_all_found(ports: Ports) -> None:
     for number in range(120):
         ports.bundles.create(bundle(f"{number}"))
-    assert len(list(ports.bundles.overdue(LATER))) == 120
+    assert len(list(ports.bundles.overdue(Lane.LIVE, LATER))) == 120
 
 
 # Archives

@@ -306,6 +306,18 @@ def test_the_sweep_reminds_each_lane_of_its_own_and_the_backfill_an_hour_later(c
         assert sent == expected
 
 
+def test_however_much_of_a_backfill_waits_the_sweep_comes_to_uploads_and_to_its_end(
+    cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neve.flows.sweep.MOST_OF_A_BACKLOG", 3)
+    cloud.collect([cloud.version(f"old{number}", 2_000) for number in range(7)], Lane.BACKFILL)
+    cloud.collect([cloud.version("film", 2_000)])
+    for lane in Lane:
+        cloud.large_queues[lane].take()
+    assert cloud.sweeper.sweep(cloud.now + timedelta(hours=2)) == 4
+    assert [len(cloud.large_queues[lane].sent) for lane in Lane] == [1, 3]
+
+
 def test_what_a_backfill_archives_says_nothing_of_how_far_behind_archiving_is(cloud: MemoryCloud) -> None:
     for lane, tells in ((Lane.LIVE, True), (Lane.BACKFILL, False)):
         cloud.collect([cloud.version(f"a-{lane}"), cloud.version(f"film-{lane}", 2_000)], lane)
@@ -342,8 +354,8 @@ def test_the_sweep_sends_while_it_reads_so_that_one_cut_short_leaves_less_to_the
     class Endless(MemoryBundles):
         """More is overdue than one sweep has time for."""
 
-        def overdue(self, now: datetime) -> Iterator[Bundle]:
-            yield from super().overdue(now)
+        def overdue(self, lane: Lane, now: datetime) -> Iterator[Bundle]:
+            yield from super().overdue(lane, now)
             raise Transient("cut short")
 
     cloud.bundles = Endless()

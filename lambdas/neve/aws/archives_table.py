@@ -59,6 +59,11 @@ def _lane_key(lane: Lane) -> Item:
     return _key("lane", "0" if lane is Lane.LIVE else lane)
 
 
+def _waits_in(lane: Lane) -> Item:
+    """The index has a partition for each lane."""
+    return {"unfinished": {"S": "1" if lane is Lane.LIVE else lane}}
+
+
 _COUNTER = _key("counter", "serial")
 
 
@@ -137,7 +142,7 @@ class DynamoBundles:
         }
         item |= {"supersedes": {"N": str(bundle.supersedes)}} if bundle.supersedes else {}
         item |= {"lane": {"S": bundle.lane}} if bundle.lane is not Lane.LIVE else {}
-        item |= {"expires_at": _seconds(bundle.due_at + KEEP)} if bundle.finished else {"unfinished": {"S": "1"}}
+        item |= {"expires_at": _seconds(bundle.due_at + KEEP)} if bundle.finished else _waits_in(bundle.lane)
         with transient():
             try:
                 self.client.put_item(
@@ -346,20 +351,20 @@ class DynamoBundles:
             },
         )
 
-    def overdue(self, now: datetime) -> Iterator[Bundle]:
+    def overdue(self, lane: Lane, now: datetime) -> Iterator[Bundle]:
         """See neve.ports.Bundles."""
-        return self._unfinished("AND due_at < :now", {":now": _seconds(now)})
+        return self._unfinished(lane, "AND due_at < :now", {":now": _seconds(now)})
 
     def unfinished(self) -> list[Bundle]:
         """All open and sealed bundles: what waits. Eventually consistent."""
-        return list(self._unfinished("", {}))
+        return [bundle for lane in Lane for bundle in self._unfinished(lane, "", {})]
 
-    def _unfinished(self, condition: str, values: Item) -> Iterator[Bundle]:
+    def _unfinished(self, lane: Lane, condition: str, values: Item) -> Iterator[Bundle]:
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
             IndexName=INDEX,
-            KeyConditionExpression=f"unfinished = :yes {condition}",
-            ExpressionAttributeValues={":yes": {"S": "1"}, **values},
+            KeyConditionExpression=f"unfinished = :lane {condition}",
+            ExpressionAttributeValues={":lane": _waits_in(lane)["unfinished"], **values},
             ReturnConsumedCapacity="TOTAL",
         )
         with transient():

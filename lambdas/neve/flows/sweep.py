@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
-from neve.domain.bundle import Lane, write_request
+from neve.domain.bundle import Bundle, Lane, write_request
 from neve.ports import Bundles, Queue
+
+MOST_OF_A_BACKLOG = 1_000
+"""So many reminders of a backfill are sent by one sweep: where more are overdue they wait their turn; none is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweeper:
-    """The sweep's rule over its ports: one for bundles of all lanes, whose queues are told apart."""
+    """The sweep's rule over its ports: one for bundles of all lanes, whose queues are told apart.
+
+    Uploads come first, and of a backfill only so many are reminded of: what a reconciliation has announced may be far
+    more than a sweep has time for.
+    """
 
     bundles: Bundles
     bundles_queues: Mapping[Lane, Queue]
@@ -24,10 +32,14 @@ class Sweeper:
         Where the message was not lost this is harmless. Each is sent as soon as it is found: whatever ends this sweep,
         the next one has less to do.
         """
-        sent = 0
-        for bundle in self.bundles.overdue(now):
+        return sum(
+            sum(1 for _ in islice(self._reminded(lane, now), most))
+            for lane, most in ((Lane.LIVE, None), (Lane.BACKFILL, MOST_OF_A_BACKLOG))
+        )
+
+    def _reminded(self, lane: Lane, now: datetime) -> Iterator[Bundle]:
+        for bundle in self.bundles.overdue(lane, now):
             if bundle.leased_until is None or bundle.leased_until < now:
                 queues = self.large_queues if bundle.kind == "object" else self.bundles_queues
-                queues[bundle.lane].send(write_request(bundle.id))
-                sent += 1
-        return sent
+                queues[lane].send(write_request(bundle.id))
+                yield bundle
