@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from neve.domain.cost import (
+    ANNOUNCED_A_MESSAGE,
     COLLECT_GB,
     COPY_GB,
     PART_ITEM_BYTES,
@@ -22,7 +23,17 @@ from neve.domain.cost import (
     archiving,
     arriving,
 )
-from neve.domain.forecast import ARCHIVE_BYTES, DEPLOYED, MEMBER_BYTES, RECONCILE_ARCHIVE_S, Plan, Sizes, monthly, once
+from neve.domain.forecast import (
+    ARCHIVE_BYTES,
+    DEPLOYED,
+    LISTED_A_PAGE,
+    MEMBER_BYTES,
+    RECONCILE_ARCHIVE_S,
+    Plan,
+    Sizes,
+    monthly,
+    once,
+)
 from neve.domain.index import SHARDS
 from neve.domain.metering import Class, write_units
 from neve.domain.prices import MILLION, Bill, Charge, PriceList
@@ -44,8 +55,6 @@ THREADS = 16
 """Of StartAudit and Extract."""
 BACKFILL_BATCH = 1
 """Messages that CollectBackfill is handed at once."""
-ANNOUNCED = 1_000
-"""Versions in a message of a backfill."""
 INDEX_PAGE = 200
 """Rows in a page of the index as reconciliation reads it."""
 ONE_ITEM_UNITS = 2
@@ -374,7 +383,7 @@ class Model:
     def backfill_rates(self) -> dict[str, float]:
         """Files a second that each of the parts of a backfill gets done, with what limits it."""
         one_writer = self.members / self.write_s(self.members)
-        listed = ANNOUNCED / (rules.PAGE.value + ANNOUNCED / self.figures["reconciled"].value)
+        listed = LISTED_A_PAGE / (rules.PAGE.value + LISTED_A_PAGE / self.figures["reconciled"].value)
         return {
             "backfill_write_concurrency": self.settings.backfill_write_concurrency * one_writer,
             "backfill_collect_concurrency": self.settings.backfill_collect_concurrency * self._one_backfill_collect,
@@ -385,7 +394,7 @@ class Model:
     @property
     def _one_backfill_collect(self) -> float:
         """Files a second that one CollectBackfill notes."""
-        events = BACKFILL_BATCH * ANNOUNCED
+        events = BACKFILL_BATCH * ANNOUNCED_A_MESSAGE
         return events / self.collect_s(events)
 
     def backfill(self, *, raised: bool = False) -> tuple[float, str]:

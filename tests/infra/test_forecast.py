@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from neve.domain.forecast import DEPLOYED
+from neve.domain.cost import COLLECT_GB, COPY_GB, OFFLOAD_GB, WRITE_GB
+from neve.domain.forecast import AUDIT_GB, BACKFILL_GB, DEPLOYED, RESOLVE_GB
 from neve.domain.prices import HOURS_A_MONTH
 from tests.infra.templates import Templates
 
@@ -43,3 +44,17 @@ def test_a_forecast_knows_how_often_schedules_send(templates: Templates) -> None
     schedules = templates.of_kind("AWS::Scheduler::Schedule").values()
     sent = sum(_per_month(each.properties["ScheduleExpression"]) for each in schedules)
     assert sent == pytest.approx(DEPLOYED.scheduled_per_month, rel=0.05)
+
+
+def test_a_forecast_bills_functions_with_the_memory_that_they_have(templates: Templates) -> None:
+    reckoned = {
+        **dict.fromkeys(("Collect", "CollectBackfill"), COLLECT_GB),
+        **dict.fromkeys(("WriteArchive", "WriteBackfill", "Extract"), WRITE_GB),
+        **dict.fromkeys(("CopyLarge", "CopyBackfill", "PlanRestore"), COPY_GB),
+        **dict.fromkeys(("CopyUpload", "ReleaseUpload"), OFFLOAD_GB),
+        **dict.fromkeys(("StartAudit", "VerifyAudit", "Reconcile"), AUDIT_GB),
+        "Backfill": BACKFILL_GB,
+        "Resolve": RESOLVE_GB,
+    }
+    functions = templates.of_kind("AWS::Lambda::Function")
+    assert {name: functions[name].properties["MemorySize"] / 1024 for name in reckoned} == reckoned

@@ -337,8 +337,9 @@ def logged(invocations: float, lines: float = 0) -> list[Use]:
 
 
 UPLOADS_A_BATCH = 10
-COPY_UPLOAD_GB_S = 0.2 * 256 / 1024
-RELEASE_UPLOAD_GB_S = 0.05 * 256 / 1024
+OFFLOAD_GB = 256 / 1024
+COPY_UPLOAD_GB_S = 0.2 * OFFLOAD_GB
+RELEASE_UPLOAD_GB_S = 0.05 * OFFLOAD_GB
 """Of an upload: four requests of CopyUpload one after the other, three of ReleaseUpload."""
 
 

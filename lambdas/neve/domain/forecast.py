@@ -15,6 +15,8 @@ from neve.domain.cost import (
     ANNOUNCED_A_MESSAGE,
     COLLECT_WINDOW_S,
     REFERENCE_BYTES,
+    WHOLE_GB,
+    WRITE_BYTES_PER_S,
     Workload,
     archiving,
     arriving,
@@ -42,10 +44,9 @@ POINTER_ROW_BYTES = 400
 
 AUDIT_WRITE_UNITS = 12
 AUDIT_S = 1.0
-AUDIT_GB = 1769 / 1024
+AUDIT_GB = WHOLE_GB
 """Of one archive's audit: hashes of the sources, the thaw's claim and row, the verdict; a start and an end for each of
 its two invocations. The bytes come on top, at the network of one environment."""
-NETWORK_BYTES_PER_S = 75_000_000
 
 WEEKS_A_MONTH = HOURS_A_MONTH / (7 * 24)
 RECONCILE_VERSION_S = 0.00024
@@ -74,7 +75,8 @@ SCHEDULED_GB_S = 0.2 * 0.5
 """What a function takes that a schedule asks for and that finds nothing to do; its message is sent, received, deleted.
 """
 
-RESOLVE_GB_S = 0.03 * 1
+RESOLVE_GB = 1
+RESOLVE_GB_S = 0.03 * RESOLVE_GB
 RESOLVE_LINE_BYTES = 600
 """Resolve: one read of the pointer, and its metric; most visitors are answered by the CDN and do not come so far."""
 
@@ -482,7 +484,7 @@ def _audits(plan: Plan, archives: float, each: float, files: float) -> list[Use]
     audited = archives * share + sampled
     size_bytes = audited * each
     tier = offered_tier(plan.storage_class.value, plan.audit_tier)
-    seconds = audited * 2 * AUDIT_S + 2 * size_bytes / NETWORK_BYTES_PER_S
+    seconds = audited * 2 * AUDIT_S + 2 * size_bytes / WRITE_BYTES_PER_S
     return [
         *(
             replace(use, purpose=f"audits: {use.purpose}")
