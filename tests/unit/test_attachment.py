@@ -48,7 +48,7 @@ ATTIC = {
 ABORTING = {
     "ID": "abort",
     "Status": "Enabled",
-    "Prefix": "",
+    "Filter": {"Prefix": ""},
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
 }
 
@@ -173,6 +173,19 @@ def test_configurations_are_the_same_in_whatever_order_s3_has_them() -> None:
     assert not same_notifications(written, {"QueueConfigurations": [OURS, LOST]})
     assert same_lifecycle({"Rules": [ATTIC, ABORTING]}, {"Rules": [ABORTING, ATTIC | {"Filter": {}}]})
     assert not same_lifecycle({"Rules": [ATTIC]}, {"Rules": [ATTIC | {"Filter": {"Prefix": "a"}}]})
+
+
+@pytest.mark.parametrize("prefix", ["", "logs/"])
+def test_rules_of_the_time_before_filters_get_one_since_s3_takes_no_mixture(prefix: str) -> None:
+    """InvalidRequest: "Base level prefix cannot be used in Lifecycle V2, prefixes are only supported in the Filter"."""
+    old = {"ID": "old", "Status": "Enabled", "Prefix": prefix, "NoncurrentVersionExpiration": {"NoncurrentDays": 99}}
+    filtered = {key: value for key, value in old.items() if key != "Prefix"} | {"Filter": {"Prefix": prefix}}
+    for attach, own in ((attached, ATTIC), (content, DRILLS)):
+        plan = attach(bucket(rules=[old]))
+        assert plan.lifecycle == {"Rules": [filtered, own]}
+        assert attach(after(bucket(rules=[old]), plan)).lifecycle is None
+    assert same_lifecycle({"Rules": [old]}, {"Rules": [filtered]})
+    assert not same_lifecycle({"Rules": [old]}, {"Rules": [filtered | {"Filter": {"Prefix": "other"}}]})
 
 
 # The content bucket

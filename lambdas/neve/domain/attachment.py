@@ -30,7 +30,7 @@ TOLD_BY = {
 CREATED = "s3:ObjectCreated:"
 EVERY_OBJECT = f"{CREATED}*"
 
-_FOR_EVERY_KEY: tuple[tuple[str, Any], ...] = (("Filter", {}), ("Filter", {"Prefix": ""}), ("Prefix", ""))
+_FOR_EVERY_KEY: tuple[tuple[str, Any], ...] = (("Filter", {}), ("Filter", {"Prefix": ""}))
 """What a rule of a lifecycle may say, and what is the same unsaid."""
 _UNREADABLE = ("GLACIER", "DEEP_ARCHIVE")
 """Storage classes whose objects have to be thawed before they can be read."""
@@ -208,7 +208,7 @@ def same_lifecycle(one: Configuration, other: Configuration) -> bool:
     """Whether two lifecycles are the same, in whatever order."""
 
     def plain(rule: Rule) -> Any:
-        return {key: value for key, value in rule.items() if (key, value) not in _FOR_EVERY_KEY}
+        return {key: value for key, value in _filtered(rule).items() if (key, value) not in _FOR_EVERY_KEY}
 
     return _canonical(map(plain, one.get("Rules", ()))) == _canonical(map(plain, other.get("Rules", ())))
 
@@ -247,11 +247,21 @@ def _tells_all(rule: Rule, queue_arn: str) -> bool:
 
 def _keeping(standing: Configuration, rule: Rule, does: str) -> tuple[Configuration | None, list[str]]:
     """The lifecycle with neve's rule, and what it changes."""
-    others = [each for each in standing.get("Rules", ()) if each.get("ID") != rule["ID"]]
+    others = [_filtered(each) for each in standing.get("Rules", ()) if each.get("ID") != rule["ID"]]
     wanted = {**standing, "Rules": [*others, rule]}
     if same_lifecycle(standing, wanted):
         return None, []
     return wanted, [f"{does} (rule {rule['ID']})"]
+
+
+def _filtered(rule: Rule) -> Rule:
+    """The rule with its prefix in a filter. S3 still knows rules that have it beside, and takes them only if no other
+    rule has a filter.
+    """
+    if "Prefix" not in rule:
+        return rule
+    rest = {key: value for key, value in rule.items() if key != "Prefix"}
+    return rest | {"Filter": {"Prefix": rule["Prefix"]}}
 
 
 def _shorter(lifecycle: Configuration, own_id: str, attic_days: int) -> tuple[str, ...]:
