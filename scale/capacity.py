@@ -301,6 +301,7 @@ class Model:
             _quota("rows of `files`, table new or long quiet", _same, quotas.NEW_TABLE_WRITES),
             _quota("rows of `files`", _same, quotas.TABLE_WRITES),
             _quota(f"rows of `files`, spread over {SHARDS} keys", lambda rate: rate / SHARDS, quotas.PARTITION_WRITES),
+            _quota("look-up in `files`, table new or long quiet", self.files_table_reads, quotas.NEW_TABLE_READS),
             _quota("look-up in `files`", self.files_table_reads, quotas.TABLE_READS),
             _quota("table `archives`, new or long quiet", self.archives_table_writes, quotas.NEW_TABLE_WRITES),
             Limit(

@@ -79,6 +79,13 @@ NEW_TABLE_WRITES = Quota(
     remedy="`aws dynamodb update-table --warm-throughput`, or a rate that rises over an hour",
     source=f'{_DYNAMODB}, "On-demand capacity mode", initial throughput',
 )
+NEW_TABLE_READS = Quota(
+    what="reading from a new table on demand; twice its highest rate so far later on",
+    value=12_000,
+    unit=NEW_TABLE_WRITES.unit,
+    remedy=NEW_TABLE_WRITES.remedy,
+    source=NEW_TABLE_WRITES.source,
+)
 TABLE_WRITES = Quota(
     what="writing to one table",
     value=40_000,
@@ -148,6 +155,7 @@ QUOTAS = (
     PARTITION_WRITES,
     PARTITION_READS,
     NEW_TABLE_WRITES,
+    NEW_TABLE_READS,
     TABLE_WRITES,
     TABLE_READS,
     PREFIX_WRITES,
