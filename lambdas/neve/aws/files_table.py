@@ -4,8 +4,8 @@
     0 to 63     key, terminator, pin     archive, number, offset, size, sha256, md5, modified; key where it was cut
 
 A row fits into one write unit, or into two where its key was cut. It is written once, and changes only if a repair has
-it name another archive. Rows are written by PartiQL INSERT, 25 to a request: INSERT refuses a row that stands, so each of the 25 is conditional by
-itself, at the price of 25 conditional puts and in one round trip.
+it name another archive. Rows are written by PartiQL INSERT, 25 to a request: INSERT refuses a row that stands, so each
+of the 25 is conditional by itself, at the price of 25 conditional puts and in one round trip.
 """
 
 from __future__ import annotations
