@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from neve.domain.bundle import Bundle, BundleState, Limits
+from neve.domain.bundle import Bundle, BundleState, Lane, Limits
 from neve.domain.events import parse
 from neve.domain.large import Range
 from neve.domain.manifest import Manifest, Source, parse_source, render_source
@@ -73,6 +73,16 @@ def test_up_to_5_gb_are_copied_by_one_request_with_a_sha256(cloud: MemoryCloud) 
     assert cloud.store.copied == ["archives/0000000001.object"]
     assert not cloud.store.uploads
     cloud.verify([version])
+    assert not cloud.parking_lot.items
+
+
+def test_what_was_there_before_and_is_gone_before_its_turn_is_passed_over(cloud: MemoryCloud) -> None:
+    version = stubbed(cloud)
+    cloud.collector(Lane.BACKFILL).collect([version], cloud.now)
+    [bundle_id] = cloud.bundles.rows
+    del cloud.content.objects[version.identity]
+    written = cloud.copy(bundle_id)
+    assert (written.outcome, written.gone, written.parked) == (Outcome.VOID, 1, 0)
     assert not cloud.parking_lot.items
 
 

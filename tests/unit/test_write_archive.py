@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -303,6 +304,38 @@ def test_gone_members_are_not_parked_before_the_others_can_be_read(cloud: Memory
         with pytest.raises(Transient):
             cloud.write(bundle_id)
     assert not cloud.parking_lot.items
+
+
+@pytest.mark.parametrize("left", [1, 0])
+def test_what_was_there_before_and_is_gone_before_its_turn_is_passed_over(cloud: MemoryCloud, left: int) -> None:
+    """An inventory is days old: millions may have been deleted since, and nobody wants to hear of each."""
+    versions = cloud.versions(2 + left)
+    cloud.collector(Lane.BACKFILL).collect(versions, cloud.now)
+    del cloud.content.objects[versions[0].identity]
+    fail(cloud, versions[1:2], SourceChanged("other bytes"))
+    written = cloud.write(str(cloud.bundles.lane(Lane.BACKFILL)))
+    assert (written.files, written.gone, written.parked) == (left, 2, 0)
+    assert written.outcome is (Outcome.ARCHIVED if left else Outcome.VOID)
+    assert not cloud.parking_lot.items
+
+
+def test_what_was_there_before_and_may_not_be_read_is_parked(cloud: MemoryCloud) -> None:
+    versions = cloud.versions(2)
+    cloud.collector(Lane.BACKFILL).collect(versions, cloud.now)
+    fail(cloud, versions[:1], SourceDenied("403"))
+    written = cloud.write(str(cloud.bundles.lane(Lane.BACKFILL)))
+    assert (written.files, written.gone, written.parked) == (1, 0, 1)
+
+
+def test_a_frozen_list_of_a_backfill_whose_member_is_gone_is_given_up(cloud: MemoryCloud) -> None:
+    versions = cloud.versions(2)
+    cloud.collector(Lane.BACKFILL).collect(versions, cloud.now)
+    bundle_id = str(cloud.bundles.lane(Lane.BACKFILL))
+    with patch.object(cloud.store, "put", side_effect=Transient("503")), pytest.raises(Transient):
+        cloud.write(bundle_id)
+    del cloud.content.objects[versions[0].identity]
+    written = cloud.write(bundle_id)
+    assert (written.outcome, written.gone, written.parked, written.collected_again) == (Outcome.VOID, 1, 0, 1)
 
 
 def test_when_every_member_is_denied_the_bundle_waits_for_a_day(cloud: MemoryCloud) -> None:

@@ -241,6 +241,7 @@ def report_written(written: Written) -> None:
         source_bytes=written.source_bytes,
         duplicates=written.duplicates,
         parked=written.parked,
+        gone=written.gone or None,
         unproven=written.unproven,
         collected_again=written.collected_again,
         lag_s=lag_s,

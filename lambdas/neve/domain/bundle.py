@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from neve.domain.manifest import Kind, Source
 from neve.domain.version import ObjectVersion
-from neve.errors import EventInvalid
+from neve.errors import EventInvalid, NeveError, SourceChanged, SourceGone
 
 
 class BundleState(StrEnum):
@@ -78,6 +78,13 @@ class Bundle:
     def of_uploads(self) -> bool:
         """Whether its files were uploaded a moment ago, so that their age tells how far behind archiving is."""
         return self.lane is Lane.LIVE and not self.supersedes
+
+    def done_without(self, error: NeveError) -> bool:
+        """Whether a version that cannot be read for this reason is passed over, and nobody called.
+
+        What was there before may be deleted or overwritten while it waits for its turn, by right and by the million.
+        """
+        return self.lane is Lane.BACKFILL and not self.supersedes and isinstance(error, (SourceGone, SourceChanged))
 
 
 @dataclass(frozen=True, kw_only=True)

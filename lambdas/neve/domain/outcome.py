@@ -21,6 +21,7 @@ class Outcome(StrEnum):
 class Written:
     """What became of a bundle: `files` and their `source_bytes` are those in the archive `serial` (0: there is none).
 
+    `gone` counts versions of a backfill that were deleted or overwritten before their turn.
     `supersedes` is the damaged archive that a repair stands for.
     `unproven` counts copies of which S3 states no checksum that their source has, too.
     `oldest_at` is when the oldest of them was last modified: how far behind archiving is; None unless of uploads.
@@ -32,6 +33,7 @@ class Written:
     source_bytes: int = 0
     duplicates: int = 0
     parked: int = 0
+    gone: int = 0
     unproven: int = 0
     collected_again: int = 0
     supersedes: int = 0

@@ -82,6 +82,9 @@ class LargeCopier:
             algorithm = proof_algorithm(source.size_bytes, proof.checksums if proof else source.checksums)
             stored = self.store.head(key) or self._copy(bundle, key, version, algorithm, until)
         except SourceUnavailable as error:
+            if bundle.done_without(error):
+                self._void(bundle)
+                return Written(outcome=Outcome.VOID, gone=1)
             reason = unrescued(error) if bundle.supersedes else reason_for(error)
             return self._give_up(bundle, reason, detail=str(error), version=version)
         if stored is None:

@@ -89,11 +89,14 @@ class ArchiveWriter:
         held = {identity for identity, serial in holders.items() if serial != bundle.supersedes}
         wanted = [version for version in versions if version.identity not in held]
         fetched, failed = self._fetch(bundle, wanted)
+        gone = _pass_over(bundle, failed)
         again = self._put_off(bundle, fetched, failed)
         parked = len(failed) + missing
         if not fetched:
             self._void(bundle)
-            return Written(outcome=Outcome.VOID, duplicates=len(held), parked=parked, collected_again=len(again))
+            return Written(
+                outcome=Outcome.VOID, duplicates=len(held), parked=parked, gone=gone, collected_again=len(again)
+            )
         bundle = numbered(self.bundles, bundle)
         serial = bundle.serial
         manifest, rope = build(
@@ -117,6 +120,7 @@ class ArchiveWriter:
             written,
             duplicates=written.duplicates + len(held),
             parked=written.parked + parked,
+            gone=written.gone + gone,
             collected_again=written.collected_again + len(again),
         )
 
@@ -136,9 +140,10 @@ class ArchiveWriter:
         if self.store.head(manifest.object_key):
             return self._send(bundle, manifest, None)
         fetched, failed = self._fetch(bundle, [version_of(source) for source in members.values()])
+        gone = _pass_over(bundle, failed)
         again = self._put_off(bundle, fetched, failed)
         pairs = [(members[version.identity], body) for version, (_, body) in fetched]
-        whole = not failed and not again
+        whole = not failed and not again and not gone
         if whole and all(found.sha256 == members[version.identity].sha256 for version, (found, _) in fetched):
             rebuilt, rope = build(
                 manifest.archive, manifest.bucket, manifest.object_key, pairs, supersedes=manifest.supersedes
@@ -155,6 +160,7 @@ class ArchiveWriter:
             outcome=Outcome.VOID,
             serial=bundle.serial,
             parked=len(failed),
+            gone=gone,
             collected_again=len(fetched) + len(again),
         )
 
@@ -279,3 +285,11 @@ class ArchiveWriter:
         self.parking_lot.park(
             Parked(reason=reason, bundle=bundle.id, detail=detail, version=version, parked_at=self.clock())
         )
+
+
+def _pass_over(bundle: Bundle, failed: list[tuple[ObjectVersion, Failure]]) -> int:
+    """Take out of `failed` what the bundle is done without; how many."""
+    left = [(version, error) for version, error in failed if not bundle.done_without(error)]
+    gone = len(failed) - len(left)
+    failed[:] = left
+    return gone
