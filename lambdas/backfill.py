@@ -6,15 +6,17 @@
     {"step": "advance", "backfill": id, "shard": n}              or what it answered last
         -> {"step": "advance", "backfill": id, "shard": n, "rounds": r,
             "done": bool, "stopped": bool, "over": bool, "wait_s": s}
-    {"step": "end", "backfill": id, "problem": text}             `problem` if shards failed, else it is left out
-        -> {"backfill": id, "state": "running" | "stopped" | "finished", "problem": text}
+    {"step": "end", "backfill": id, "execution": name, "problem": text}
+                                                                 `problem` if shards failed, else it is left out
+        -> {"backfill": id, "state": "running" | "stopped" | "finished" | "superseded", "problem": text}
                                                                  `problem` if that is why it was stopped, else not there
 
 A shard's child waits `wait_s` seconds, 0 to 300, and calls again with the answer, until it is `over`: its shard is
 done, or cannot go on, or the execution of the child has had as many rounds as its history has room for. Waiting there
 costs less than in here. After `end`, a state of `running` means that shards are left: the state machine goes on with
-`plan`. What the function raises is noted on the shard, and is worth some tries with a backoff; after that the state
-machine calls `end` with the problem, by which the backfill is stopped and says why. It can be resumed.
+`plan`; `superseded` that the backfill was resumed, and is for another execution to end. What the function raises is
+noted on the shard, and is worth some tries with a backoff; after that the state machine calls `end` with the problem,
+by which the backfill is stopped and says why. It can be resumed.
 
 It may, and needs to:
     s3:ListBucketVersions                                        the content bucket
@@ -101,7 +103,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             case Step.ADVANCE:
                 return _advance(request, context)
             case Step.END:
-                ended = backfiller().end(request.backfill, problem=request.problem)
+                ended = backfiller().end(request.backfill, execution=request.execution, problem=request.problem)
+                if ended is None:
+                    logger().info("superseded", backfill=request.backfill, execution=request.execution)
+                    return {"backfill": request.backfill, "state": "superseded"}
                 logger().info("ended", backfill=ended.id, state=ended.state, problem=ended.problem or None)
                 answer = {"backfill": ended.id, "state": ended.state.value}
                 return answer | ({"problem": ended.problem} if ended.problem else {})

@@ -53,12 +53,13 @@ def backfill_machine(scope: Construct, made: lambda_.Function, *, shards_at_once
         result_selector={"problems": sfn.JsonPath.list_at("$[*].problem")},
         result_path="$.failed",
     ).item_processor(_shard(scope, made))
-    end = _call(scope, "End", made, {"step": "end", "backfill.$": "$.backfill"})
+    ending = {"step": "end", "backfill.$": "$.backfill", "execution.$": "$$.Execution.Name"}
+    end = _call(scope, "End", made, ending)
     end_with_problem = _call(
         scope,
         "EndWithProblem",
         made,
-        {"step": "end", "backfill.$": "$.backfill", "problem.$": "$.failed.problems[0]"},
+        {**ending, "problem.$": "$.failed.problems[0]"},
     )
     left = (
         sfn.Choice(scope, "Left")

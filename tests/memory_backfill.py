@@ -236,9 +236,17 @@ class BackfillWorld:
             left = list(self._tried(lambda: self.backfiller.plan(ID)).shards)
             while left:
                 left = [number for number in left if not self._over(number)]
-            if self._tried(lambda: self.backfiller.end(ID)).state is not BackfillState.RUNNING:
+            if self._tried(self.end).state is not BackfillState.RUNNING:
                 return self.backfills.rows[ID]
         raise AssertionError("the backfill does not end")
+
+    def end(self, *, problem: str = "") -> Backfill:
+        """What the execution that is to end the backfill does at its end."""
+        this = self.backfills.get(ID)
+        assert this is not None
+        ended = self.backfiller.end(ID, execution=this.execution, problem=problem)
+        assert ended is not None
+        return ended
 
     def _over(self, number: int) -> bool:
         answer = self._tried(lambda: self.advance(number))

@@ -340,7 +340,7 @@ def run(cloud: MotoCloud, **asked: Any) -> dict[str, Any]:
             answer = {"step": "advance", "backfill": ID, "shard": number}
             while not (answer := cloud.step(answer))["over"]:
                 pass
-        ended = cloud.step({"step": "end", "backfill": ID})
+        ended = cloud.step({"step": "end", "backfill": ID, "execution": f"{ID}-1"})
         if ended["state"] != "running":
             return ended
 

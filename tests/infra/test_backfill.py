@@ -59,6 +59,8 @@ def test_a_shard_that_fails_ends_no_other_and_is_told_at_the_end(templates: Temp
     [caught] = shard(templates)["Advance"]["Catch"]
     assert (caught["ErrorEquals"], list(shard(templates)["GivenUp"]["Parameters"])) == (["States.ALL"], ["problem.$"])
     assert states["EndWithProblem"]["Parameters"]["problem.$"] == "$.failed.problems[0]"
+    for name in ("End", "EndWithProblem"):
+        assert states[name]["Parameters"]["execution.$"] == "$$.Execution.Name"
 
 
 def test_an_execution_fails_if_a_problem_stopped_the_backfill_and_goes_on_while_shards_are_left(

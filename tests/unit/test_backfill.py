@@ -236,7 +236,8 @@ def test_events_of_the_state_machine_are_understood() -> None:
     assert parse({"step": "plan", "backfill": "b"}) == Request(step=Step.PLAN, backfill="b")
     answer = {"step": "advance", "backfill": "b", "shard": 3, "rounds": 2, "done": False, "over": False, "wait_s": 1}
     assert parse(answer) == Request(step=Step.ADVANCE, backfill="b", shard=3, rounds=2)
-    assert parse({"step": "end", "backfill": "b", "problem": "p"}).problem == "p"
+    ended = parse({"step": "end", "backfill": "b", "execution": "b-1", "problem": "p"})
+    assert (ended.execution, ended.problem) == ("b-1", "p")
 
 
 @pytest.mark.parametrize(

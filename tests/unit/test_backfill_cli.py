@@ -86,7 +86,7 @@ class Operator:
         backfill_id, flow = self.backfill_machine.given[name]["backfill"], self.world.backfiller
         for number in flow.plan(backfill_id).shards[:1]:
             flow.advance(backfill_id, number, owner=name, until=self.world.now + timedelta(minutes=15))
-        flow.end(backfill_id)
+        flow.end(backfill_id, execution=name)
         if self.backfills.rows[backfill_id].state is not BackfillState.RUNNING:
             self.backfill_machine.standing[name] = Execution(status="SUCCEEDED")
 

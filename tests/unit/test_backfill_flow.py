@@ -428,7 +428,7 @@ def test_a_backfill_that_is_not_running_has_no_shards_left_and_its_calls_end() -
     world.backfills.resume(ID, world.now)
     world.run()
     assert world.advance(0) == Advanced(done=True)
-    assert world.backfiller.end(ID).state is BackfillState.FINISHED
+    assert world.end().state is BackfillState.FINISHED
     assert sorted(world.announced()) == sorted(identities(versions))
 
 
@@ -437,25 +437,37 @@ def test_a_backfill_whose_shards_are_all_done_is_finished_even_if_it_was_stopped
     for number in world.backfiller.plan(ID).shards:
         world.advance(number)
     world.backfills.stop(ID, world.now)
-    assert world.backfiller.end(ID).state is BackfillState.FINISHED
+    assert world.end().state is BackfillState.FINISHED
 
 
 def test_it_is_not_finished_while_a_shard_is_not_done() -> None:
     world, _ = filled(9)
-    assert world.backfiller.end(ID).state is BackfillState.RUNNING
+    assert world.end().state is BackfillState.RUNNING
     shards = world.backfiller.plan(ID).shards
     for number in shards[1:]:
         world.advance(number)
-    assert world.backfiller.end(ID).state is BackfillState.RUNNING
-    assert world.backfiller.end(ID, problem="the function timed out").state is BackfillState.STOPPED
+    assert world.end().state is BackfillState.RUNNING
+    assert world.end(problem="the function timed out").state is BackfillState.STOPPED
     assert world.backfills.rows[ID].problem == "the function timed out"
+
+
+def test_an_execution_that_another_was_started_after_ends_nothing() -> None:
+    """It was still at work when the backfill was resumed: what it could not do says nothing of the new one."""
+    world, _ = filled(3)
+    world.backfiller.plan(ID)
+    world.backfills.stop(ID, world.now)
+    world.backfills.resume(ID, world.now)
+    assert world.backfiller.end(ID, execution=f"{ID}-1", problem="of yesterday") is None
+    this = world.backfills.get(ID)
+    assert this is not None
+    assert (this.state, this.attempt, this.problem) == (BackfillState.RUNNING, 2, "")
 
 
 def test_what_there_is_not_is_refused() -> None:
     world, _ = filled()
     for ask in (
         lambda: world.backfiller.plan("other"),
-        lambda: world.backfiller.end("other"),
+        lambda: world.backfiller.end("other", execution="other-1"),
         lambda: world.advance(0),
         lambda: (world.backfiller.plan(ID), world.advance(10_000)),
     ):

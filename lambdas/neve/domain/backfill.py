@@ -388,13 +388,14 @@ class Step(StrEnum):
 class Request:
     """One event: what to do for which backfill, and for which of its shards, this time after so many `rounds`.
 
-    `problem` is told at the end if shards failed.
+    `execution`, by its name, and `problem`, if shards failed, are told at the end.
     """
 
     step: Step
     backfill: str
     shard: int = 0
     rounds: int = 0
+    execution: str = ""
     problem: str = ""
 
 
@@ -406,6 +407,7 @@ def parse(event: Mapping[str, Any]) -> Request:
             backfill=event["backfill"],
             shard=event.get("shard", 0),
             rounds=event.get("rounds", 0),
+            execution=str(event.get("execution", "")),
             problem=str(event.get("problem", "")),
         )
         if not isinstance(request.backfill, str) or not all(type(n) is int for n in (request.shard, request.rounds)):

@@ -188,13 +188,16 @@ class Backfiller:
         )
         return work.done_by_then()
 
-    def end(self, backfill_id: str, *, problem: str = "") -> Backfill:
+    def end(self, backfill_id: str, *, execution: str, problem: str = "") -> Backfill | None:
         """Finish the backfill if all of its shards are done; else, if any cannot go on, stop it and say why.
 
-        `problem` is what kept shards from going on that could not note it. As the backfill stands afterwards. Raises
-        EventInvalid if there is no such backfill.
+        `problem` is what kept shards from going on that could not note it. As the backfill stands afterwards; None, and
+        nothing is changed, if it was resumed meanwhile: then it is for another `execution` to end. Raises EventInvalid
+        if there is no such backfill.
         """
         this, split = self._get(backfill_id), self.backfills.split(backfill_id)
+        if this.execution != execution:
+            return None
         if this.state is BackfillState.FINISHED:
             return this
         totals = together(self.backfills.shards(this.id))
