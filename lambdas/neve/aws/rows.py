@@ -1,6 +1,6 @@
-"""Rows of the tables `restores` and `audits`: their values, and reading and writing them.
+"""Rows of the tables `restores`, `audits` and `backfills`: their values, and reading and writing them.
 
-Both have the keys pk and sk, and a sparse index of what is unfinished, in the order of due_at.
+All have the keys pk and sk; the first two a sparse index of what is unfinished, in the order of due_at.
 
 Several rows change together by TransactWriteItems, which gives way to whoever else is at one of them: that is tried
 again here, a few times.
