@@ -333,14 +333,14 @@ def test_an_inventory_without_classes_is_refused(cloud: MotoCloud) -> None:
 
 def run(cloud: MotoCloud, **asked: Any) -> dict[str, Any]:
     """One execution of the state machine from its beginning to its end; what the last step answered."""
-    cloud.backfills.open(Backfill(id=ID, begun_at=NOW, **asked))
+    execution = cloud.backfills.open(Backfill(id=ID, begun_at=NOW, **asked)).execution
     while True:
         planned = cloud.step({"step": "plan", "backfill": ID})
         for number in planned["shards"]:
             answer = {"step": "advance", "backfill": ID, "shard": number}
             while not (answer := cloud.step(answer))["over"]:
                 pass
-        ended = cloud.step({"step": "end", "backfill": ID, "execution": f"{ID}-1"})
+        ended = cloud.step({"step": "end", "backfill": ID, "execution": execution})
         if ended["state"] != "running":
             return ended
 
