@@ -105,7 +105,7 @@ class Run:
     """One tool in one round: what storing took and left, for how many dollars, and what came back for what.
 
     `usd` and `usd_month` are by the storage class of what is stored, for all files. `one` and `some` are the restores
-    of one file and of a hundredth; None where another row has them.
+    of one file and of a hundredth; None where another row has them, or the tool is not asked for so many.
     """
 
     store: Took
@@ -155,7 +155,7 @@ def run_tool(tool: Tool, task: Task) -> Run:
             usd={each: _usd(requests_of(store.counts, each)) for each in classes},
             usd_month={each: _usd(left.in_class(each).month()) for each in classes},
             one=restore(task.one),
-            some=restore(task.some),
+            some=restore(task.some) if len(task.some) <= tool.most_names else None,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from neve_local.cloud import PROJECT, REGION
 
 AT_ONCE = 8
 """Uploads at a time: neve's default. rclone has 4 by default and is given as many; the others keep what they have."""
-NAMES_A_COMMAND = 1_000
-"""aws holds each name of a bucket against each pattern, one after the other; and a command line has an end."""
+MOST_PATTERNS = 100
+"""aws holds each name of a bucket against each pattern, one after the other: 1,000 of them and 100,000 files were not
+done in ten minutes. And a command line has an end."""
 TARBALL = "files.tar"
 
 
@@ -64,7 +66,7 @@ Words = list[str]
 class Tool:
     """A tool. `prepare` comes before the clock starts; `restore` takes names and the folder that they go to.
 
-    `glacier` says whether what it stores may lie there.
+    `glacier` says whether what it stores may lie there. More names than `most_names` it is not asked for.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Tool:
     restore: Callable[[Site, Sequence[str], Path], list[Words]]
     prepare: Callable[[Site], Words] | None = None
     glacier: bool = True
+    most_names: float = math.inf
 
 
 # -- restic ----------------------------------------------------------------------------------------------------------
@@ -114,19 +117,9 @@ def _sync_store(site: Site) -> Words:
 def _sync_restore(site: Site, names: Sequence[str], target: Path) -> list[Words]:
     if len(names) == 1:
         return [_aws("cp", "--only-show-errors", f"s3://{site.bucket}/{names[0]}", f"{target}/{names[0]}")]
-    bucket = f"s3://{site.bucket}/"
-    return [
-        _aws(
-            "cp", "--recursive", "--only-show-errors", bucket, str(target), "--exclude", "*",
-            *(word for name in some for word in ("--include", name)),
-        )
-        for some in batched_names(names)
-    ]  # fmt: skip
-
-
-def batched_names(names: Sequence[str]) -> list[Sequence[str]]:
-    """The names, so many for each command."""
-    return [names[start : start + NAMES_A_COMMAND] for start in range(0, len(names), NAMES_A_COMMAND)]
+    patterns = [word for name in names for word in ("--include", name)]
+    everything = f"s3://{site.bucket}/"
+    return [_aws("cp", "--recursive", "--only-show-errors", everything, str(target), "--exclude", "*", *patterns)]
 
 
 def _aws_version() -> str:
@@ -142,10 +135,12 @@ SYNC = Tool(
     name="aws s3 sync",
     does="a copy of each file under its own name, no archive: each object has its own request, and in GLACIER its own "
     "40 KB. S3 compares the CRC32 of each PUT; nothing is asked for afterwards. For a list of files there is no "
-    f"option: they are patterns, {NAMES_A_COMMAND:,} in a command, held against a listing of the bucket",
+    f"option: they are patterns, each held against each name in the bucket; it is not asked for more than "
+    f"{MOST_PATTERNS}",
     version=_aws_version,
     store=_sync_store,
     restore=_sync_restore,
+    most_names=MOST_PATTERNS,
 )
 
 # -- tar -------------------------------------------------------------------------------------------------------------

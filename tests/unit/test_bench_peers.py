@@ -13,7 +13,7 @@ import pytest
 from bench import real_files, timed
 from bench.counting import Counts, operation
 from bench.peers import PeerFailed, requests_of
-from bench.peers_tools import NAMES_A_COMMAND, SYNC, Site
+from bench.peers_tools import MOST_PATTERNS, SYNC, Site
 from neve.domain.metering import Class
 from neve.domain.prices import US_EAST_1, Bill
 
@@ -75,14 +75,14 @@ def _timed(said: Path, words: list[str]) -> dict[str, float]:
     return found
 
 
-def test_many_names_go_into_several_commands_and_none_is_left_out(tmp_path: Path) -> None:
-    names = [f"file-{number}" for number in range(NAMES_A_COMMAND + 1)]
+def test_every_name_is_a_pattern_of_the_command(tmp_path: Path) -> None:
+    names = [f"file-{number}" for number in range(MOST_PATTERNS)]
     site = Site(files=tmp_path, home=tmp_path, bucket="b", endpoint_url="")
 
-    commands = SYNC.restore(site, names, tmp_path)
+    [command] = SYNC.restore(site, names, tmp_path)
 
-    assert len(commands) == 2
-    assert [word for command in commands for word in command if word in set(names)] == names
+    assert [word for word in command if word in set(names)] == names
+    assert len(names) <= SYNC.most_names
 
 
 def test_files_that_do_not_suffice_are_there_again_under_other_names(
